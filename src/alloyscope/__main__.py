@@ -1,0 +1,5 @@
+import sys
+
+from alloyscope.cli import main
+
+sys.exit(main())

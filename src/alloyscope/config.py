@@ -1,0 +1,510 @@
+"""The configuration: one frozen pydantic model per section, the only home of defaults.
+
+Unit suffixes stand in the key names. A value that is drawn per image is a number (fixed), `[low, high]` (uniform)
+or `{log_uniform: [low, high]}`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from alloyscope.errors import ConfigError
+from alloyscope.units import ATOMIC_NUMBER, fcc_111_spacing_A
+
+Protocol = Literal["gas_quench", "droplets"]
+Split = Literal["train", "validation", "calibration", "test"]
+Engine = Literal["batched", "abtem"]
+Task = Literal["reading", "denoising"]
+Camera = Literal["counting", "scintillator"]
+OrderLabel = Literal["d_com", "eta", "protocol"]
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def as_json(self) -> str:
+        """Compact JSON, equal for equal content: what a rule passes on and a digest is made of."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def _ordered(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"must be [low, high] with low ≤ high; got {list(bounds)}")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+IntRange = Annotated[tuple[int, int], AfterValidator(_ordered)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class LogUniform(Section):
+    log_uniform: Range
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if self.log_uniform[0] <= 0:
+            raise ValueError(f"must start above 0; got {list(self.log_uniform)}")
+        return self
+
+
+def _draw_kind(value: Any) -> str:
+    if isinstance(value, Mapping | LogUniform):
+        return "log-uniform"
+    return "range" if isinstance(value, list | tuple) else "number"
+
+
+Draw = Annotated[
+    Annotated[float, Tag("number")]
+    | Annotated[Range, Tag("range")]
+    | Annotated[LogUniform, Tag("log-uniform")],
+    Discriminator(_draw_kind),
+]
+
+
+def bounds(draw: Draw) -> tuple[float, float]:
+    """Smallest and largest value of a draw."""
+    match draw:
+        case LogUniform():
+            return draw.log_uniform
+        case tuple():
+            return draw
+        case _:
+            return draw, draw
+
+
+class PairParameters(Section):
+    """Second-moment parameters of one pair; see physics.md §1 for the formula."""
+
+    A_eV: Positive
+    xi_eV: Positive
+    p: Positive
+    q: Positive
+    r0_A: Positive
+    cut_start_A: Positive
+    cut_end_A: Positive
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if not self.r0_A < self.cut_start_A < self.cut_end_A:
+            raise ValueError(
+                f"cutoff window must satisfy r0 < cut_start < cut_end; "
+                f"got r0 {self.r0_A}, window {self.cut_start_A} → {self.cut_end_A} Å"
+            )
+        return self
+
+
+class ParameterSet(Section):
+    """A second-moment parameter set: every pair of its elements, with the source of each row."""
+
+    name: str
+    description: str
+    pairs: dict[str, PairParameters]
+    sources: dict[str, str]
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(element for pair in self.pairs for element in pair.split("-")))
+
+    def pair(self, first: str, second: str) -> PairParameters:
+        """Parameters of a pair, in either order."""
+        name = f"{first}-{second}"
+        return self.pairs[name] if name in self.pairs else self.pairs[f"{second}-{first}"]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        unknown = set(self.elements) - ATOMIC_NUMBER.keys()
+        if unknown:
+            raise ValueError(f"unknown elements {sorted(unknown)}; known are {sorted(ATOMIC_NUMBER)}")
+        for first, second in combinations_with_replacement(self.elements, 2):
+            present = {f"{first}-{second}", f"{second}-{first}"} & self.pairs.keys()
+            if len(present) != 1:
+                raise ValueError(f"needs the pair {first}-{second} exactly once; has {sorted(self.pairs)}")
+        if missing := self.pairs.keys() - self.sources.keys():
+            raise ValueError(f"pairs without a source: {sorted(missing)}")
+        return self
+
+
+def packaged_sets() -> tuple[str, ...]:
+    """Names of the parameter sets that come with the package."""
+    folder = files("alloyscope") / "data" / "potentials"
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
+
+
+@cache
+def parameter_set(name: str) -> ParameterSet:
+    """A packaged parameter set by name, or a user's own by the path of its YAML file.
+
+    Raises:
+        ConfigError: no such set, or its content is faulty.
+    """
+    if name in packaged_sets():
+        text = (files("alloyscope") / "data" / "potentials" / f"{name}.yaml").read_text()
+    elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        text = Path(name).read_text()
+    else:
+        raise ConfigError(
+            f"potential.set: must be one of {', '.join(packaged_sets())} or the path of a .yaml file; got {name!r}"
+        )
+    return parse_section(ParameterSet, yaml.safe_load(text), path=f"parameter set {name}")
+
+
+class CampaignSection(Section):
+    name: str = Field("agco", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    results: str = "results"
+    n_particles: int = Field(200_000, ge=1)
+    seed: int = Field(2026, ge=0)
+
+
+class PotentialSection(Section):
+    set: str = "AgCo"
+    n_r: int = Field(2000, ge=500, le=20_000)
+    n_rho: int = Field(50_000, ge=50_000)
+    rho_max_eV2: Positive = 300.0  # physics.md §1: 12 neighbours at 0.85 r0 give at most 133 eV²
+
+
+class ParticlesSection(Section):
+    species: tuple[str, str] = ("Ag", "Co")
+    n_atoms: IntRange = (60, 1000)
+    fraction_first: Range = (0.1, 0.9)
+    protocols: dict[Protocol, Annotated[float, Field(ge=0)]] = {"gas_quench": 0.5, "droplets": 0.5}
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        faults = []
+        low, high = self.n_atoms
+        if not 13 <= low <= high <= 1000:
+            faults.append(f"n_atoms must be [low, high] with 13 ≤ low ≤ high ≤ 1000; got [{low}, {high}]")
+        if not 0 <= self.fraction_first[0] <= self.fraction_first[1] <= 1:
+            faults.append(f"fraction_first must lie within [0, 1]; got {list(self.fraction_first)}")
+        if self.species[0] == self.species[1]:
+            faults.append(f"species must differ; got {list(self.species)}")
+        if not sum(self.protocols.values()) > 0:
+            faults.append(f"protocols needs one weight above 0; got {self.protocols}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+class GasQuench(Section):
+    """Core-shell route: a hot gas mixture in a confining sphere, quenched (physics.md §2)."""
+
+    start_K: Positive = 7500.0
+    condense_K: Positive = 2000.0
+    condense_ps: Range = (40.0, 80.0)
+    hold_ps: Positive = 10.0  # repeated at condense_K until one cluster is left
+    max_holds: int = Field(12, ge=0)
+    cool_ps: Range = (60.0, 140.0)
+    volume_per_atom_A3: Positive = 110.0  # shared/data: 368 gas quenches condensed in this confinement
+
+
+class Droplets(Section):
+    """Janus route: two equilibrated droplets brought into contact, then cooled (physics.md §2)."""
+
+    melt_K: Positive = 1600.0  # ASSUME both pure droplets of ≤ 1000 atoms are liquid here
+    melt_ps: Positive = 5.0
+    contact_K: Positive = 800.0
+    contact_ps: Range = (10.0, 30.0)
+    cool_ps: Range = (40.0, 80.0)
+
+
+class MdSection(Section):
+    particles_per_chunk: int = Field(200, ge=1)
+    gas_quench: GasQuench = GasQuench()
+    droplets: Droplets = Droplets()
+    final_K: Positive = 300.0
+    thermalise_ps: Positive = 20.0
+    snapshots: int = Field(1, ge=1)
+    snapshot_spacing_ps: Positive = 1.0
+    # (temperature above which it holds [K], timestep [fs])
+    timesteps_fs: tuple[tuple[float, Positive], ...] = ((3000.0, 1.0), (1000.0, 2.0), (0.0, 3.0))
+    damp_ps: Positive = 1.0
+    skin_A: Positive = 1.0
+    min_cluster_fraction: Fraction = 0.95
+    max_attempts: int = Field(3, ge=1)
+    wall_limit_s: Positive = 3600.0  # catches hangs only; the retry criterion counts steps
+
+    @model_validator(mode="after")
+    def _schedule(self) -> Self:
+        starts = [start for start, _ in self.timesteps_fs]
+        if not starts or starts != sorted(starts, reverse=True) or starts[-1] != 0:
+            raise ValueError(f"timesteps_fs must fall to temperature 0; got {starts}")
+        return self
+
+
+class SplitsSection(Section):
+    train: Fraction = 0.7
+    validation: Fraction = 0.1
+    calibration: Fraction = 0.1
+    test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.calibration + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"must sum to 1; got {total:g}")
+        return self
+
+
+class LabelsSection(Section):
+    ordering: OrderLabel = "d_com"  # docs/decisions: η > 0 alone does not separate the two orders
+    d_com_over_Rg_limit: Positive = 0.5
+
+
+class ImagingSection(Section):
+    engine: Engine = "batched"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    voltage_kV: Positive = 200.0
+    pixels: int = Field(128, ge=32)
+    pixel_size_A: Positive = 10 / 23  # 23 px/nm
+    grid: int = Field(384, ge=64)
+    n_slices: int = Field(20, ge=1)
+    views: int = Field(5, ge=1)
+    max_shift_A: Annotated[float, Field(ge=0)] = 4.0
+    md_chunks_per_chunk: int = Field(1, ge=1)
+    checked_waves: int = Field(1, ge=0)  # per chunk, against abTEM on a twice finer grid
+
+    @model_validator(mode="after")
+    def _bins(self) -> Self:
+        if self.grid % self.pixels:
+            raise ValueError(f"grid must be a multiple of pixels ({self.pixels}); got {self.grid}")
+        return self
+
+    @property
+    def field_A(self) -> float:
+        """Edge of the field of view [Å]."""
+        return self.pixels * self.pixel_size_A
+
+    @property
+    def band_limit_per_A(self) -> float:
+        """Largest spatial frequency the multislice grid carries, two thirds of its Nyquist frequency [1/Å]."""
+        return self.grid / (3 * self.field_A)
+
+
+class OpticsSection(Section):
+    """Draws per image; abTEM's names and signs, lengths in Å. Defaults: physics.md §3, preset `corrected`.
+
+    The angle of each astigmatic aberration is drawn uniformly.
+    """
+
+    defocus_A: Draw = (-200.0, 200.0)  # underfocus positive, defocus = −C10
+    C12_A: Draw = (0.0, 50.0)
+    C21_A: Draw = (0.0, 1000.0)
+    C23_A: Draw = (0.0, 1000.0)
+    C30_A: Draw = (-1.5e5, 1.5e5)
+    C32_A: Draw = 0.0
+    C34_A: Draw = 0.0
+    C50_A: Draw = 0.0
+    focal_spread_A: Draw = (20.0, 60.0)  # 1/e width, √2 σ
+    angular_spread_mrad: Draw = (0.05, 0.3)  # 1/e width, √2 σ
+    aperture_mrad: Draw = 30.0
+    vibration_A: Draw = (0.05, 0.4)  # standard deviation of the image position
+    n_foci: int = Field(1, ge=1)  # 1: temporal envelope on the wave; more: mean intensity over as many foci
+
+
+class DetectorSection(Section):
+    """Draws per image. MTF(k) = (1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency."""
+
+    camera: Camera = "counting"
+    dose_e_per_A2: Draw = LogUniform(log_uniform=(1e2, 1e4))
+    mtf_c1: Draw = (0.0, 0.01)
+    mtf_c2: Draw = (0.3, 0.4)
+    mtf_c3: Draw = (2.4, 2.6)
+    readout_e: Draw = 0.0  # standard deviation per pixel
+    gain: Positive = 1.0  # stored counts per electron
+    offset: int = Field(0, ge=0)  # stored counts at zero electrons
+
+
+class DatasetSection(Section):
+    min_chunks: int | None = Field(None, ge=1)  # None: all; a number: start on what is finished
+
+
+class TaskSettings(Section):
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: Positive = 1e-3
+    width: int = Field(32, ge=4)  # channels of the first level
+    redraw_noise: bool = True  # a fresh dose and noise at each visit of a training image
+
+
+class TrainingSection(Section):
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    reading: TaskSettings = TaskSettings()
+    denoising: TaskSettings = TaskSettings()
+    loader_workers: int = Field(0, ge=0)
+
+
+class Config(Section):
+    """A whole campaign."""
+
+    campaign: CampaignSection = CampaignSection()
+    potential: PotentialSection = PotentialSection()
+    particles: ParticlesSection = ParticlesSection()
+    md: MdSection = MdSection()
+    splits: SplitsSection = SplitsSection()
+    labels: LabelsSection = LabelsSection()
+    imaging: ImagingSection = ImagingSection()
+    optics: OpticsSection = OpticsSection()
+    detector: DetectorSection = DetectorSection()
+    dataset: DatasetSection = DatasetSection()
+    training: TrainingSection = TrainingSection()
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.campaign.results) / self.campaign.name
+
+
+S = TypeVar("S", bound=Section)
+
+
+def parse_section(model: type[S], content: Any, path: str = "") -> S:
+    """Parse a section.
+
+    Raises:
+        ConfigError: lists every fault with its path.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_faults(error, path))) from None
+
+
+def _faults(error: ValidationError, path: str) -> Iterable[str]:
+    for fault in error.errors(include_url=False):
+        where = [str(part) for part in fault["loc"] if part not in ("number", "range", "log-uniform")]
+        name = ".".join(part for part in (path, *where) if part)
+        got = "" if fault["type"] in ("missing", "value_error") else f"; got {fault['input']!r}"
+        if fault["type"] == "extra_forbidden":
+            text = "unknown key"
+        else:
+            text = fault["msg"].removeprefix("Value error, ") + got
+        yield f"{name or 'config'}: {text}"
+
+
+def parse(content: Mapping[str, Any]) -> Config:
+    """Check a whole configuration and what its sections ask of one another.
+
+    Raises:
+        ConfigError: lists every fault with its path.
+    """
+    faults: list[str] = []
+    sections: dict[str, Section] = {}
+    for name, field in Config.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, Section)
+        try:
+            sections[name] = parse_section(model, content.get(name) or {}, path=name)
+        except ConfigError as error:
+            faults.append(str(error))
+            sections[name] = _sound_part(model, content[name])
+    faults += [
+        f"{key}: unknown section; known are {', '.join(Config.model_fields)}"
+        for key in content
+        if key not in Config.model_fields
+    ]
+    config = Config.model_validate(sections)
+    faults += _cross_faults(config)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return config
+
+
+def _sound_part(model: type[S], content: Any) -> S:
+    """What of a faulty section can stand, so that the checks across sections still run on it."""
+    kept = {}
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        with suppress(ValidationError):
+            model.model_validate({key: value})
+            kept[key] = value
+    try:
+        return model.model_validate(kept)
+    except ValidationError:
+        return model()
+
+
+def _cross_faults(config: Config) -> list[str]:
+    try:
+        parameters = parameter_set(config.potential.set)
+    except ConfigError as error:
+        return [str(error)]
+    faults = []
+    for species in config.particles.species:
+        if species not in parameters.elements:
+            faults.append(
+                f"particles.species: {species} has no parameters in set {config.potential.set}; "
+                f"it has {', '.join(parameters.elements)}"
+            )
+            continue
+        faults += _resolution_faults(config.imaging, species, parameters.pair(species, species).r0_A)
+    return faults
+
+
+def _resolution_faults(imaging: ImagingSection, species: str, r0_A: float) -> list[str]:
+    frequency = 1 / fcc_111_spacing_A(r0_A)
+    faults = []
+    if frequency >= 0.5 / imaging.pixel_size_A:
+        faults.append(
+            f"imaging.pixel_size_A: {imaging.pixel_size_A:g} cuts {species}{{111}} at {frequency:.3f} 1/Å; "
+            f"must be below {0.5 / frequency:.3f}"
+        )
+    if frequency >= imaging.band_limit_per_A:
+        faults.append(
+            f"imaging.grid: {imaging.grid} over {imaging.field_A:.1f} Å carries {imaging.band_limit_per_A:.3f} 1/Å "
+            f"and cuts {species}{{111}} at {frequency:.3f}; must be above {3 * imaging.field_A * frequency:.0f}"
+        )
+    return faults
+
+
+def load(*paths: Path) -> Config:
+    """Read YAML files, later ones laid over earlier ones section by section, key by key.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, or the content is faulty.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            content = yaml.safe_load(path.read_text()) or {}
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: must hold sections; got {type(content).__name__}")
+        merged = _merge(merged, content)
+    return parse(merged)
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Snakemake's rule for several config files: mappings merge, everything else is replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return result
+
+
+def json_schema() -> str:
+    """JSON schema of config.yaml; `workflow/schema/config.schema.json` is this text."""
+    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,124 @@
+"""What passes between stages: frozen dataclasses, checked on construction."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alloyscope.config import Engine, Protocol, Split
+from alloyscope.errors import ContractError
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ContractError(message)
+
+
+@dataclass(frozen=True)
+class Particle:
+    """A planned particle: everything about it that follows from its number alone."""
+
+    number: int
+    protocol: Protocol
+    species: tuple[str, str]
+    counts: tuple[int, int]  # atoms of the first and second species
+    split: Split
+
+    def __post_init__(self) -> None:
+        require(self.number >= 0, f"particle number must be ≥ 0; got {self.number}")
+        require(min(self.counts) >= 0 and sum(self.counts) > 0, f"counts must be ≥ 0, not both 0; got {self.counts}")
+
+    @property
+    def n_atoms(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbol of every atom, first species first."""
+        return (self.species[0],) * self.counts[0] + (self.species[1],) * self.counts[1]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One snapshot of a particle.
+
+    Attributes:
+        elements: Chemical symbol of every atom, length n.
+        positions_A: Cartesian positions [Å], shape (n, 3), float64.
+        info: Scalars that travel with it (particle, protocol, snapshot, potential_energy_eV, temperature_K).
+    """
+
+    elements: tuple[str, ...]
+    positions_A: NDArray[np.float64]
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.elements), 3)
+        require(self.positions_A.shape == shape, f"positions must be {shape}; got {self.positions_A.shape}")
+        require(self.positions_A.dtype == np.float64, f"positions must be float64; got {self.positions_A.dtype}")
+        require(bool(np.isfinite(self.positions_A).all()), "positions must be finite")
+
+
+@dataclass(frozen=True)
+class View:
+    """Every drawn parameter of one image: a row of `images.parquet`.
+
+    Angles of aberrations in rad, lengths in Å, abTEM's names and signs (defocus = −C10).
+    `rotation` is a unit quaternion (x, y, z, w); `shift_A` moves the particle in the image plane (y, x).
+    """
+
+    particle: int
+    view: int
+    engine: Engine
+    rotation: tuple[float, float, float, float]
+    shift_A: tuple[float, float]
+    defocus_A: float
+    C12_A: float
+    phi12_rad: float
+    C21_A: float
+    phi21_rad: float
+    C23_A: float
+    phi23_rad: float
+    C30_A: float
+    C32_A: float
+    phi32_rad: float
+    C34_A: float
+    phi34_rad: float
+    C50_A: float
+    focal_spread_A: float
+    angular_spread_mrad: float
+    aperture_mrad: float
+    vibration_A: float
+    n_foci: int
+    dose_e_per_A2: float
+    mtf_c1: float
+    mtf_c2: float
+    mtf_c3: float
+    readout_e: float
+
+    def __post_init__(self) -> None:
+        norm = float(np.linalg.norm(self.rotation))
+        require(abs(norm - 1) < 1e-6, f"rotation must be a unit quaternion; its norm is {norm:g}")
+        require(self.dose_e_per_A2 > 0, f"dose must be above 0; got {self.dose_e_per_A2}")
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """Images of one particle, in view order.
+
+    Attributes:
+        clean: Expected intensity after optics and MTF, before noise, in units of the incident beam (vacuum is 1);
+            shape (views, pixels, pixels), float32.
+        counts: Stored counts (gain and offset applied), same shape, uint16.
+    """
+
+    clean: NDArray[np.float32]
+    counts: NDArray[np.uint16]
+
+    def __post_init__(self) -> None:
+        require(self.clean.ndim == 3, f"clean must be (view, y, x); got {self.clean.shape}")
+        require(self.counts.shape == self.clean.shape, f"counts {self.counts.shape} ≠ clean {self.clean.shape}")
+        require(self.clean.dtype == np.float32, f"clean must be float32; got {self.clean.dtype}")
+        require(self.counts.dtype == np.uint16, f"counts must be uint16; got {self.counts.dtype}")
+        require(bool((self.clean >= 0).all()), "clean must be finite and ≥ 0")

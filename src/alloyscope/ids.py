@@ -1,0 +1,47 @@
+"""Ids of particles and images, and random streams addressed by them."""
+
+import hashlib
+import math
+
+import numpy as np
+
+from alloyscope.config import Draw, LogUniform
+
+
+def particle_id(particle: int) -> str:
+    return f"p{particle:07d}"
+
+
+def image_id(particle: int, view: int) -> str:
+    return f"{particle_id(particle)}-v{view:02d}"
+
+
+def chunk_name(chunk: int) -> str:
+    """Fixed width, so that names sort as numbers: six digits hold 2 million one-particle chunks as well."""
+    return f"{chunk:06d}"
+
+
+def _digest(purpose: str, parts: tuple[int, ...]) -> bytes:
+    return hashlib.sha256("/".join((purpose, *map(str, parts))).encode()).digest()
+
+
+def rng_for(purpose: str, *parts: int) -> np.random.Generator:
+    """A stream that depends on its address alone, e.g. `rng_for("dose", seed, particle, view)`."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(int.from_bytes(_digest(purpose, parts)))))
+
+
+def seed_for(purpose: str, *parts: int) -> int:
+    """A positive seed below 2³⁰ for programs that want an integer (LAMMPS, torch)."""
+    return 1 + int.from_bytes(_digest(purpose, parts)[:8]) % (2**30 - 1)
+
+
+def draw_value(draw: Draw, rng: np.random.Generator) -> float:
+    """One value of a draw: fixed, uniform or log-uniform. Takes one number off the stream in every case."""
+    u = float(rng.random())
+    match draw:
+        case LogUniform(log_uniform=(low, high)):
+            return math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
+        case (low, high):
+            return low + u * (high - low)
+        case _:
+            return draw

@@ -1,0 +1,130 @@
+"""Config → particles, chunks and splits: the only combinatorics of the campaign."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+
+from alloyscope.config import Config, Draw, ImagingSection, OpticsSection, DetectorSection, ParticlesSection, Split
+from alloyscope.config import SplitsSection
+from alloyscope.contracts import Particle, View
+from alloyscope.ids import chunk_name, draw_value, rng_for
+
+# Raised by hand when a stage's results change; passed as params, so Snakemake reruns that stage and what follows.
+RECIPES = {
+    "potential": 1,
+    "md": 1,
+    "structures": 1,
+    "hrtem": 1,
+    "dataset": 1,
+    "train": 1,
+    "evaluate": 1,
+    "report": 1,
+}
+
+SPLIT_BLOCK = 20  # each block of this many particles holds the split fractions as nearly as it can
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A run of consecutive particles; only the last chunk may hold fewer than its capacity."""
+
+    index: int
+    first: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        return chunk_name(self.index)
+
+    @property
+    def particles(self) -> range:
+        return range(self.first, self.first + self.count)
+
+
+def n_chunks(n_particles: int, capacity: int) -> int:
+    return -(-n_particles // capacity)
+
+
+def chunk(index: int, n_particles: int, capacity: int) -> Chunk:
+    first = index * capacity
+    return Chunk(index, first, min(capacity, n_particles - first))
+
+
+def chunks(n_particles: int, capacity: int) -> Iterator[Chunk]:
+    return (chunk(index, n_particles, capacity) for index in range(n_chunks(n_particles, capacity)))
+
+
+def imaging_capacity(config: Config) -> int:
+    """Particles of a full imaging chunk: a whole number of md chunks."""
+    return config.imaging.md_chunks_per_chunk * config.md.particles_per_chunk
+
+
+def split_of(particle: int, splits: SplitsSection, seed: int) -> Split:
+    """Split of a particle, from its number alone: its rank within a block of SPLIT_BLOCK decides."""
+    block, place = divmod(particle, SPLIT_BLOCK)
+    rank = int(rng_for("split", seed, block).permutation(SPLIT_BLOCK)[place])
+    names: tuple[Split, ...] = get_args(Split)
+    edges = np.cumsum([getattr(splits, name) for name in names])
+    return names[min(int(np.searchsorted(edges, (rank + 0.5) / SPLIT_BLOCK)), len(names) - 1)]
+
+
+def particle(number: int, particles: ParticlesSection, splits: SplitsSection, seed: int) -> Particle:
+    """The planned particle of a number. Both protocols draw size and composition from one distribution."""
+    rng = rng_for("particle", seed, number)
+    low, high = particles.n_atoms
+    n_atoms = int(rng.integers(low, high + 1))
+    fraction = float(rng.uniform(*particles.fraction_first))
+    n_first = min(max(round(fraction * n_atoms), 0), n_atoms)
+    names = sorted(particles.protocols)
+    weights = np.cumsum([particles.protocols[name] for name in names])
+    protocol = names[int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))]
+    return Particle(
+        number, protocol, particles.species, (n_first, n_atoms - n_first), split_of(number, splits, seed)
+    )
+
+
+def rotation(particle: int, view: int, seed: int) -> tuple[float, float, float, float]:
+    """Unit quaternion (x, y, z, w), uniform on SO(3): a normal 4-vector, normalised (Muller 1959)."""
+    quaternion = rng_for("rotation", seed, particle, view).standard_normal(4)
+    x, y, z, w = (quaternion / np.linalg.norm(quaternion)).tolist()
+    return x, y, z, w
+
+
+def view(
+    particle: int,
+    view: int,
+    imaging: ImagingSection,
+    optics: OpticsSection,
+    detector: DetectorSection,
+    seed: int,
+) -> View:
+    """Every drawn parameter of one image. Each parameter has its own stream, so adding one moves no other."""
+
+    def value(name: str, draw: Draw) -> float:
+        return draw_value(draw, rng_for(name, seed, particle, view))
+
+    def angle(name: str) -> float:
+        return value(name, (0.0, 2 * np.pi))
+
+    shift = (-imaging.max_shift_A, imaging.max_shift_A)
+    drawn_optics = {
+        name: value(name, getattr(optics, name)) for name in OpticsSection.model_fields if name != "n_foci"
+    }
+    drawn_detector = {
+        name: value(name, getattr(detector, name))
+        for name in ("dose_e_per_A2", "mtf_c1", "mtf_c2", "mtf_c3", "readout_e")
+    }
+    angles = {f"phi{order}_rad": angle(f"phi{order}") for order in ("12", "21", "23", "32", "34")}
+    return View(
+        particle=particle,
+        view=view,
+        engine=imaging.engine,
+        rotation=rotation(particle, view, seed),
+        shift_A=(value("shift_y", shift), value("shift_x", shift)),
+        n_foci=optics.n_foci,
+        **drawn_optics,
+        **drawn_detector,
+        **angles,
+    )

@@ -1,0 +1,108 @@
+"""Manifests: the one declared output of a chunk job, written last, the arbiter of what is done."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from alloyscope.errors import StoreError
+from alloyscope.ids import chunk_name
+from alloyscope.store.atomic import checksum, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What became of one particle of a chunk."""
+
+    particle: int
+    valid: bool
+    reason: str | None = None  # why it failed
+    attempts: int = 1
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Account of a chunk.
+
+    Attributes:
+        stage: "md", "hrtem" or "haadf".
+        chunk: Chunk number.
+        digest: Digest of everything the data depend on.
+        slots: One per particle of the chunk, in order.
+        files: Name relative to the manifest's folder → SHA-256.
+        counts: What was made, e.g. {"images": 1000}.
+        provenance: Versions, hardware, wall time, peak memory.
+    """
+
+    stage: str
+    chunk: int
+    digest: str
+    slots: tuple[Slot, ...]
+    files: dict[str, str]
+    counts: dict[str, int]
+    provenance: dict[str, Any]
+
+    @property
+    def valid_particles(self) -> tuple[int, ...]:
+        return tuple(slot.particle for slot in self.slots if slot.valid)
+
+    def write(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            StoreError: missing, truncated, or a field is missing or unknown.
+        """
+        content = read_json(path)
+        try:
+            slots = tuple(Slot(**slot) for slot in content.pop("slots"))
+            return cls(slots=slots, **content)
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{path}: not a manifest ({error}); delete it and run snakemake again") from None
+
+    def verify(self, folder: Path) -> None:
+        """Compare every file with its checksum.
+
+        Raises:
+            StoreError: a file is missing or differs; names it.
+        """
+        for name, expected in self.files.items():
+            if checksum(folder / name) != expected:
+                raise StoreError(
+                    f"{folder / name}: damaged, its SHA-256 differs from manifest {chunk_name(self.chunk)}; "
+                    f"delete {folder / manifest_name(self.chunk)} and run snakemake again"
+                )
+
+
+def manifest_name(chunk: int) -> str:
+    return f"chunk-{chunk_name(chunk)}.json"
+
+
+def present(folder: Path, n_chunks: int) -> list[int]:
+    """Chunks of `range(n_chunks)` whose manifest exists."""
+    return [chunk for chunk in range(n_chunks) if (folder / manifest_name(chunk)).exists()]
+
+
+def read_all(folder: Path, chunks: Iterable[int]) -> list[Manifest]:
+    return [Manifest.read(folder / manifest_name(chunk)) for chunk in chunks]
+
+
+def finished(folder: Path, n_chunks: int, min_chunks: int | None) -> list[int]:
+    """Chunks a fan-in step works on: all, or with `min_chunks` those finished so far.
+
+    Raises:
+        StoreError: manifests are missing; names the first of them.
+    """
+    found = present(folder, n_chunks)
+    needed = n_chunks if min_chunks is None else min(min_chunks, n_chunks)
+    if len(found) < needed:
+        missing = [chunk_name(chunk) for chunk in range(n_chunks) if chunk not in set(found)]
+        raise StoreError(
+            f"{folder}: {len(found)} of {n_chunks} chunks are finished, {needed} are needed; "
+            f"missing manifests: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
+        )
+    return found

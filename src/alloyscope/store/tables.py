@@ -1,0 +1,41 @@
+"""Parquet tables with declared columns."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from alloyscope.errors import ContractError, StoreError
+from alloyscope.store.atomic import writing
+
+# pandas dtypes; "Int64", "boolean" and "string" may hold missing values
+Columns = Mapping[str, str]
+
+
+def write_table(path: Path, table: pd.DataFrame, columns: Columns) -> None:
+    """Write a table in the declared column order and types.
+
+    Raises:
+        ContractError: columns are missing or undeclared.
+        StoreError: the file cannot be written.
+    """
+    if set(table.columns) != set(columns):
+        missing, extra = set(columns) - set(table.columns), set(table.columns) - set(columns)
+        raise ContractError(f"{path.name}: missing columns {sorted(missing)}, undeclared {sorted(extra)}")
+    ordered = table[list(columns)].astype(dict(columns))
+    with writing(path) as aside:
+        ordered.to_parquet(aside, index=False)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: missing") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: damaged or not Parquet ({error}); delete it and run snakemake again") from None

@@ -1,0 +1,44 @@
+"""Physical constants and unit conversions, each with its source."""
+
+import math
+
+BOLTZMANN_eV_per_K = 8.617333262e-5  # CODATA 2018
+ELECTRON_MASS_eV = 510_998.95  # m_e c², CODATA 2018
+PLANCK_C_eV_A = 12_398.419843320026  # h c, CODATA 2018 (exact)
+
+ATOMIC_NUMBER = {"Co": 27, "Ni": 28, "Cu": 29, "Pd": 46, "Ag": 47, "Pt": 78, "Au": 79}
+ATOMIC_MASS_u = {  # IUPAC standard atomic weights (2021, abridged)
+    "Co": 58.933,
+    "Ni": 58.693,
+    "Cu": 63.546,
+    "Pd": 106.42,
+    "Ag": 107.87,
+    "Pt": 195.08,
+    "Au": 196.97,
+}
+
+
+def electron_wavelength_A(voltage_kV: float) -> float:
+    """Relativistic de Broglie wavelength λ = hc / √(eU (2 m_e c² + eU)) [Å]."""
+    energy_eV = 1e3 * voltage_kV
+    return PLANCK_C_eV_A / math.sqrt(energy_eV * (2 * ELECTRON_MASS_eV + energy_eV))
+
+
+def interaction_constant_rad_per_VA(voltage_kV: float) -> float:
+    """σ = 2π m e λ / h² = 2π (m_e c² + eU) / (λ eU (2 m_e c² + eU)) · e [rad / (V Å)].
+
+    Source: Kirkland, Advanced Computing in Electron Microscopy, eq. 5.6.
+    """
+    energy_eV = 1e3 * voltage_kV
+    wavelength_A = electron_wavelength_A(voltage_kV)
+    return (
+        2
+        * math.pi
+        * (ELECTRON_MASS_eV + energy_eV)
+        / (wavelength_A * energy_eV * (2 * ELECTRON_MASS_eV + energy_eV))
+    )
+
+
+def fcc_111_spacing_A(nearest_neighbour_A: float) -> float:
+    """Spacing of close-packed planes d₁₁₁ = √(2/3) · r0 of an fcc (or hcp {0002}) crystal [Å]."""
+    return math.sqrt(2 / 3) * nearest_neighbour_A
