@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.config import Engine, Protocol, Split
+from alloyscope.config import Engine, Protocol
 from alloyscope.errors import ContractError
 
 
@@ -23,11 +23,13 @@ class Particle:
     protocol: Protocol
     species: tuple[str, str]
     counts: tuple[int, int]  # atoms of the first and second species
-    split: Split
 
     def __post_init__(self) -> None:
         require(self.number >= 0, f"particle number must be ≥ 0; got {self.number}")
-        require(min(self.counts) >= 0 and sum(self.counts) > 0, f"counts must be ≥ 0, not both 0; got {self.counts}")
+        require(
+            min(self.counts) >= 0 and sum(self.counts) > 0,
+            f"counts must be ≥ 0, not both 0; got {self.counts}",
+        )
 
     @property
     def n_atoms(self) -> int:
@@ -56,7 +58,9 @@ class Structure:
     def __post_init__(self) -> None:
         shape = (len(self.elements), 3)
         require(self.positions_A.shape == shape, f"positions must be {shape}; got {self.positions_A.shape}")
-        require(self.positions_A.dtype == np.float64, f"positions must be float64; got {self.positions_A.dtype}")
+        require(
+            self.positions_A.dtype == np.float64, f"positions must be float64; got {self.positions_A.dtype}"
+        )
         require(bool(np.isfinite(self.positions_A).all()), "positions must be finite")
 
 
@@ -118,7 +122,9 @@ class ImagePair:
 
     def __post_init__(self) -> None:
         require(self.clean.ndim == 3, f"clean must be (view, y, x); got {self.clean.shape}")
-        require(self.counts.shape == self.clean.shape, f"counts {self.counts.shape} ≠ clean {self.clean.shape}")
+        require(
+            self.counts.shape == self.clean.shape, f"counts {self.counts.shape} ≠ clean {self.clean.shape}"
+        )
         require(self.clean.dtype == np.float32, f"clean must be float32; got {self.clean.dtype}")
         require(self.counts.dtype == np.uint16, f"counts must be uint16; got {self.counts.dtype}")
         require(bool((self.clean >= 0).all()), "clean must be finite and ≥ 0")

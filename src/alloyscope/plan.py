@@ -6,8 +6,16 @@ from typing import get_args
 
 import numpy as np
 
-from alloyscope.config import Config, Draw, ImagingSection, OpticsSection, DetectorSection, ParticlesSection, Split
-from alloyscope.config import SplitsSection
+from alloyscope.config import (
+    Config,
+    DetectorSection,
+    Draw,
+    ImagingSection,
+    OpticsSection,
+    ParticlesSection,
+    Split,
+    SplitsSection,
+)
 from alloyscope.contracts import Particle, View
 from alloyscope.ids import chunk_name, draw_value, rng_for
 
@@ -70,7 +78,7 @@ def split_of(particle: int, splits: SplitsSection, seed: int) -> Split:
     return names[min(int(np.searchsorted(edges, (rank + 0.5) / SPLIT_BLOCK)), len(names) - 1)]
 
 
-def particle(number: int, particles: ParticlesSection, splits: SplitsSection, seed: int) -> Particle:
+def particle(number: int, particles: ParticlesSection, seed: int) -> Particle:
     """The planned particle of a number. Both protocols draw size and composition from one distribution."""
     rng = rng_for("particle", seed, number)
     low, high = particles.n_atoms
@@ -80,9 +88,7 @@ def particle(number: int, particles: ParticlesSection, splits: SplitsSection, se
     names = sorted(particles.protocols)
     weights = np.cumsum([particles.protocols[name] for name in names])
     protocol = names[int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))]
-    return Particle(
-        number, protocol, particles.species, (n_first, n_atoms - n_first), split_of(number, splits, seed)
-    )
+    return Particle(number, protocol, particles.species, (n_first, n_atoms - n_first))
 
 
 def rotation(particle: int, view: int, seed: int) -> tuple[float, float, float, float]:

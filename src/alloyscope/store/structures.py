@@ -23,7 +23,11 @@ def to_text(structures: Iterable[Structure]) -> str:
 def from_text(text: str) -> list[Structure]:
     frames = read(StringIO(text), index=":", format="extxyz")
     return [
-        Structure(tuple(frame.get_chemical_symbols()), np.asarray(frame.positions, dtype=np.float64), dict(frame.info))
+        Structure(
+            tuple(frame.get_chemical_symbols()),
+            np.asarray(frame.positions, dtype=np.float64),
+            dict(frame.info),
+        )
         for frame in frames
     ]
 
@@ -43,7 +47,9 @@ def read_structures(path: Path) -> list[Structure]:
     try:
         return from_text(text)
     except (ValueError, KeyError, IndexError, StopIteration, OSError) as error:
-        raise StoreError(f"{path}: truncated or not extended XYZ ({error}); delete it and run snakemake again") from None
+        raise StoreError(
+            f"{path}: truncated or not extended XYZ ({error}); delete it and run snakemake again"
+        ) from None
 
 
 def by_particle(structures: Iterable[Structure]) -> dict[int, list[Structure]]:
