@@ -27,9 +27,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="alloyscope", description="Simulated nanoalloy images and networks."
-    )
+    parser = argparse.ArgumentParser(prog="alloyscope", description="Simulated nanoalloy images and networks.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # importing one step, not all: torch and LAMMPS take seconds
     wanted = [words[0]] if words and words[0] in COMMANDS else COMMANDS

@@ -75,9 +75,7 @@ def _draw_kind(value: Any) -> str:
 
 
 Draw = Annotated[
-    Annotated[float, Tag("number")]
-    | Annotated[Range, Tag("range")]
-    | Annotated[LogUniform, Tag("log-uniform")],
+    Annotated[float, Tag("number")] | Annotated[Range, Tag("range")] | Annotated[LogUniform, Tag("log-uniform")],
     Discriminator(_draw_kind),
 ]
 

@@ -58,9 +58,7 @@ class Structure:
     def __post_init__(self) -> None:
         shape = (len(self.elements), 3)
         require(self.positions_A.shape == shape, f"positions must be {shape}; got {self.positions_A.shape}")
-        require(
-            self.positions_A.dtype == np.float64, f"positions must be float64; got {self.positions_A.dtype}"
-        )
+        require(self.positions_A.dtype == np.float64, f"positions must be float64; got {self.positions_A.dtype}")
         require(bool(np.isfinite(self.positions_A).all()), "positions must be finite")
 
 
@@ -122,9 +120,7 @@ class ImagePair:
 
     def __post_init__(self) -> None:
         require(self.clean.ndim == 3, f"clean must be (view, y, x); got {self.clean.shape}")
-        require(
-            self.counts.shape == self.clean.shape, f"counts {self.counts.shape} ≠ clean {self.clean.shape}"
-        )
+        require(self.counts.shape == self.clean.shape, f"counts {self.counts.shape} ≠ clean {self.clean.shape}")
         require(self.clean.dtype == np.float32, f"clean must be float32; got {self.clean.dtype}")
         require(self.counts.dtype == np.uint16, f"counts must be uint16; got {self.counts.dtype}")
         require(bool((self.clean >= 0).all()), "clean must be finite and ≥ 0")

@@ -27,9 +27,7 @@ def _digest(purpose: str, parts: tuple[int, ...]) -> bytes:
 
 def rng_for(purpose: str, *parts: int) -> np.random.Generator:
     """A stream that depends on its address alone, e.g. `rng_for("dose", seed, particle, view)`."""
-    return np.random.Generator(
-        np.random.Philox(np.random.SeedSequence(int.from_bytes(_digest(purpose, parts))))
-    )
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(int.from_bytes(_digest(purpose, parts)))))
 
 
 def seed_for(purpose: str, *parts: int) -> int:

@@ -115,9 +115,7 @@ def view(
         return value(name, (0.0, 2 * np.pi))
 
     shift = (-imaging.max_shift_A, imaging.max_shift_A)
-    drawn_optics = {
-        name: value(name, getattr(optics, name)) for name in OpticsSection.model_fields if name != "n_foci"
-    }
+    drawn_optics = {name: value(name, getattr(optics, name)) for name in OpticsSection.model_fields if name != "n_foci"}
     drawn_detector = {
         name: value(name, getattr(detector, name))
         for name in ("dose_e_per_A2", "mtf_c1", "mtf_c2", "mtf_c3", "readout_e")

@@ -32,10 +32,7 @@ def interaction_constant_rad_per_VA(voltage_kV: float) -> float:
     energy_eV = 1e3 * voltage_kV
     wavelength_A = electron_wavelength_A(voltage_kV)
     return (
-        2
-        * math.pi
-        * (ELECTRON_MASS_eV + energy_eV)
-        / (wavelength_A * energy_eV * (2 * ELECTRON_MASS_eV + energy_eV))
+        2 * math.pi * (ELECTRON_MASS_eV + energy_eV) / (wavelength_A * energy_eV * (2 * ELECTRON_MASS_eV + energy_eV))
     )
 
 

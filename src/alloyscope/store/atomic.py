@@ -27,9 +27,7 @@ def writing(path: Path) -> Iterator[Path]:
         aside.replace(path)
     except OSError as error:
         where = error.filename or path
-        raise StoreError(
-            f"{where}: cannot be written ({error.strerror or error}); nothing was replaced"
-        ) from error
+        raise StoreError(f"{where}: cannot be written ({error.strerror or error}); nothing was replaced") from error
     finally:
         with suppress(OSError):
             aside.unlink()
@@ -55,9 +53,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise StoreError(
-            f"{path}: truncated or not JSON ({error}); delete it and run snakemake again"
-        ) from None
+        raise StoreError(f"{path}: truncated or not JSON ({error}); delete it and run snakemake again") from None
     if not isinstance(content, dict):
         raise StoreError(f"{path}: must be a JSON object; got {type(content).__name__}")
     return content

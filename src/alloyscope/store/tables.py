@@ -38,6 +38,4 @@ def read_table(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise StoreError(f"{path}: missing") from None
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path}: damaged or not Parquet ({error}); delete it and run snakemake again"
-        ) from None
+        raise StoreError(f"{path}: damaged or not Parquet ({error}); delete it and run snakemake again") from None
