@@ -221,6 +221,7 @@ class Droplets(Section):
 
     melt_K: Positive = 1600.0  # ASSUME both pure droplets of ≤ 1000 atoms are liquid here
     melt_ps: Positive = 5.0
+    settle_ps: Positive = 5.0  # from melt_K to contact_K, still apart
     contact_K: Positive = 800.0
     contact_ps: Range = (10.0, 30.0)
     cool_ps: Range = (40.0, 80.0)
@@ -235,7 +236,7 @@ class MdSection(Section):
     snapshots: int = Field(1, ge=1)
     snapshot_spacing_ps: Positive = 1.0
     # (temperature above which it holds [K], timestep [fs])
-    timesteps_fs: tuple[tuple[float, Positive], ...] = ((3000.0, 1.0), (1000.0, 2.0), (0.0, 3.0))
+    timesteps_fs: tuple[tuple[float, Positive], ...] = ((4000.0, 1.0), (2000.0, 2.0), (1000.0, 3.0), (0.0, 4.0))
     damp_ps: Positive = 1.0
     skin_A: Positive = 1.0
     min_cluster_fraction: Fraction = 0.95

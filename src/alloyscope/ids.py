@@ -31,8 +31,8 @@ def rng_for(purpose: str, *parts: int) -> np.random.Generator:
 
 
 def seed_for(purpose: str, *parts: int) -> int:
-    """A positive seed below 2³⁰ for programs that want an integer (LAMMPS, torch)."""
-    return 1 + int.from_bytes(_digest(purpose, parts)[:8]) % (2**30 - 1)
+    """A positive seed below 2²⁹ for programs that want an integer (LAMMPS takes up to 900 million, torch)."""
+    return 1 + int.from_bytes(_digest(purpose, parts)[:8]) % (2**29 - 1)
 
 
 def draw_value(draw: Draw, rng: np.random.Generator) -> float:

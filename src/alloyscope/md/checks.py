@@ -1,0 +1,63 @@
+"""Verdict on a run: one particle, at the right temperature, with finite energy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+Positions = NDArray[np.float64]
+
+NEIGHBOUR_A = 3.6  # ASSUME between first and second shell of Ag (2.89, 4.09 Å), and so of Au, Cu and Co
+
+
+def largest_cluster(positions_A: Positions) -> NDArray[np.bool_]:
+    """Mask of the atoms in the largest connected cluster, shape (n,)."""
+    pairs = cKDTree(positions_A).query_pairs(NEIGHBOUR_A, output_type="ndarray")
+    n_atoms = len(positions_A)
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n_atoms, n_atoms))
+    labels = connected_components(graph, directed=False)[1]
+    return np.asarray(labels == np.bincount(labels).argmax())
+
+
+@dataclass(frozen=True)
+class OneCluster:
+    """Does one cluster hold at least `fraction` of the atoms?"""
+
+    fraction: float
+
+    def __call__(self, positions_A: Positions) -> bool:
+        return float(largest_cluster(positions_A).mean()) >= self.fraction
+
+
+def temperature_error_K(temperature_K: float, n_atoms: int, sampled_ps: float, damp_ps: float) -> float:
+    """Standard error of a mean kinetic temperature under Langevin dynamics [K].
+
+    σ_T = T √(2 / (3n − 3)); kinetic energy decorrelates in damp/2, so a run holds sampled/damp independent samples.
+    """
+    independent = max(1.0, sampled_ps / damp_ps)
+    return float(temperature_K * np.sqrt(2 / (3 * n_atoms - 3) / independent))
+
+
+def verdict(
+    *,
+    snapshots_A: NDArray[np.float64],
+    energies_eV: NDArray[np.float64],
+    temperature_K: float,
+    target_K: float,
+    sampled_ps: float,
+    damp_ps: float,
+    min_cluster_fraction: float,
+) -> str | None:
+    """Why a finished run (snapshots of shape (k, n, 3)) cannot be used, or None."""
+    if not (np.isfinite(snapshots_A).all() and np.isfinite(energies_eV).all()):
+        return "positions or energy are not finite"
+    fraction = min(float(largest_cluster(frame).mean()) for frame in snapshots_A)
+    if fraction < min_cluster_fraction:
+        return f"largest cluster holds {fraction:.0%} of the atoms, below {min_cluster_fraction:.0%}"
+    error_K = temperature_error_K(target_K, snapshots_A.shape[1], sampled_ps, damp_ps)
+    if abs(temperature_K - target_K) > 3 * error_K:
+        return f"mean temperature {temperature_K:.1f} K is not within {3 * error_K:.1f} K of {target_K:g} K"
+    return None

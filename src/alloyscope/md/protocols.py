@@ -1,0 +1,103 @@
+"""How a particle is made: gas quench (towards core-shell) or two droplets in contact (towards Janus)."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+
+from alloyscope.config import MdSection, ParameterSet
+from alloyscope.contracts import Particle
+from alloyscope.ids import draw_value, rng_for, seed_for
+from alloyscope.lammps_engine import Simulation, Stage, System
+from alloyscope.md.build import Contact, gas, sphere_radius_A, two_droplets
+from alloyscope.md.checks import OneCluster
+
+CONTACT_A = 2.7  # ASSUME about a bond length: the droplets attract, none of their atoms overlap
+ROOM_A = 8.0  # between a particle and the wall, once there is a particle
+
+
+def timestep_fs(temperature_K: float, md: MdSection) -> float:
+    """Timestep allowed up to a temperature."""
+    return next(step for above_K, step in md.timesteps_fs if temperature_K > above_K or above_K == 0)
+
+
+def ramp(start_K: float, stop_K: float, duration_ps: float, wall_A: float, md: MdSection) -> Iterator[Stage]:
+    """A linear ramp, cut where the timestep changes; a stretch takes the step of its hottest end."""
+    high_K, low_K = max(start_K, stop_K), min(start_K, stop_K)
+    cuts = [above_K for above_K, _ in md.timesteps_fs if low_K < above_K < high_K]
+    edges = [high_K, *cuts, low_K] if start_K >= stop_K else [low_K, *cuts[::-1], high_K]
+    for first_K, last_K in pairwise(edges):
+        share = 1.0 if start_K == stop_K else abs(first_K - last_K) / (high_K - low_K)
+        hot_K = max(first_K, last_K)
+        yield Stage(first_K, last_K, share * duration_ps, timestep_fs(hot_K, md), wall_A)
+
+
+def gas_quench(particle: Particle, md: MdSection, wall_A: float, seed: int) -> tuple[Stage, ...]:
+    """Condense a hot gas, wait until one cluster is left, cool it."""
+    settings = md.gas_quench
+
+    def drawn_ps(name: str, bounds: tuple[float, float]) -> float:
+        return draw_value(bounds, rng_for(f"gas_quench {name}", seed, particle.number))
+
+    *condense, last = ramp(
+        settings.start_K, settings.condense_K, drawn_ps("condense_ps", settings.condense_ps), wall_A, md
+    )
+    hold = Stage(
+        settings.condense_K,
+        settings.condense_K,
+        settings.hold_ps,
+        timestep_fs(settings.condense_K, md),
+        wall_A,
+        done=OneCluster(md.min_cluster_fraction),
+        max_repeats=settings.max_holds,
+    )
+    cool = ramp(settings.condense_K, md.final_K, drawn_ps("cool_ps", settings.cool_ps), wall_A, md)
+    return (*condense, last, hold, *cool)
+
+
+def droplets(particle: Particle, md: MdSection, wall_A: float, seed: int) -> tuple[Stage, ...]:
+    """Melt two droplets apart from one another, bring them to 800 K and into contact, cool the pair."""
+    settings = md.droplets
+
+    def drawn_ps(name: str, bounds: tuple[float, float]) -> float:
+        return draw_value(bounds, rng_for(f"droplets {name}", seed, particle.number))
+
+    melt = ramp(settings.melt_K, settings.melt_K, settings.melt_ps, wall_A, md)
+    settle = ramp(settings.melt_K, settings.contact_K, settings.settle_ps, wall_A, md)
+    touch, *rest = ramp(settings.contact_K, settings.contact_K, drawn_ps("contact_ps", settings.contact_ps), wall_A, md)
+    cool = ramp(settings.contact_K, md.final_K, drawn_ps("cool_ps", settings.cool_ps), wall_A, md)
+    return (*melt, *settle, replace(touch, rearrange=Contact(CONTACT_A)), *rest, *cool)
+
+
+def simulation(
+    particle: Particle, md: MdSection, parameters: ParameterSet, potential: Path, seed: int, attempt: int
+) -> Simulation:
+    """The whole run of a particle; another attempt has other positions and velocities, the same N and composition."""
+    rng = rng_for("start", seed, particle.number, attempt)
+    nearest = [parameters.pair(element, element).r0_A for element in particle.species]
+    match particle.protocol:
+        case "gas_quench":
+            radius_A = sphere_radius_A(particle.n_atoms, md.gas_quench.volume_per_atom_A3)
+            positions, wall_A = gas(particle.n_atoms, radius_A, rng), radius_A
+            stages = gas_quench(particle, md, wall_A, seed)
+        case "droplets":
+            positions = two_droplets(particle.counts, (nearest[0], nearest[1]), rng)
+            wall_A = float(np.linalg.norm(positions, axis=1).max()) + ROOM_A
+            stages = droplets(particle, md, wall_A, seed)
+        case _:
+            assert_never(particle.protocol)
+    # the thermostat lags behind a ramp by rate × damp; five damping times forget it
+    settle = ramp(md.final_K, md.final_K, 5 * md.damp_ps, wall_A, md)
+    (sampling,) = ramp(md.final_K, md.final_K, md.thermalise_ps, wall_A, md)
+    return Simulation(
+        system=System(particle.species, np.repeat([0, 1], particle.counts), positions, potential, skin_A=md.skin_A),
+        stages=(*stages, *settle),
+        sampling=sampling,
+        snapshots=md.snapshots,
+        spacing_ps=md.snapshot_spacing_ps,
+        seed=seed_for("velocities", seed, particle.number, attempt),
+        damp_ps=md.damp_ps,
+    )

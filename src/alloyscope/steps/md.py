@@ -1,0 +1,186 @@
+"""Run one md chunk: particles through LAMMPS in worker processes.
+
+Writes the manifest last; beside it chunk-N.extxyz and the ledger chunk-N.ledger.jsonl. Started again after any kill,
+it redoes at most the particles that were in flight. A particle that fails is tried again with a new seed, then
+recorded as failed with its reason.
+"""
+
+import argparse
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from alloyscope.config import MdSection, ParameterSet, ParticlesSection, parameter_set
+from alloyscope.contracts import Particle, Structure
+from alloyscope.errors import SimulationError
+from alloyscope.ids import chunk_name, particle_id
+from alloyscope.lammps_engine import Failure, Trajectory, WorkerPool
+from alloyscope.md.checks import largest_cluster, verdict
+from alloyscope.md.protocols import simulation
+from alloyscope.plan import RECIPES, particle
+from alloyscope.progress import log, progress
+from alloyscope.provenance import Stopwatch
+from alloyscope.steps.arguments import add_section
+from alloyscope.store.atomic import checksum, digest, write_text
+from alloyscope.store.ledger import Entry, Ledger
+from alloyscope.store.manifests import Manifest, Slot, manifest_name
+from alloyscope.store.structures import to_text
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One particle's state in the queue."""
+
+    particle: Particle
+    attempt: int = 0
+    hung: bool = False  # the wall clock ended this attempt once; it is repeated with the same seed
+    seconds: float = 0.0
+    reasons: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What all particles of a chunk have in common."""
+
+    md: MdSection
+    parameters: ParameterSet
+    potential: Path
+    seed: int
+
+    def entries(self, particles: list[Particle], workers: int) -> Iterator[Entry]:
+        """Simulate particles, yielding each as it ends for good."""
+        waiting = deque(Trial(planned) for planned in particles)
+        running: dict[int, Trial] = {}
+        with WorkerPool(workers, self.md.wall_limit_s) as pool:
+            while waiting or running:
+                while waiting and pool.busy < workers:
+                    trial = waiting.popleft()
+                    running[trial.particle.number] = trial
+                    pool.submit(
+                        trial.particle.number,
+                        simulation(trial.particle, self.md, self.parameters, self.potential, self.seed, trial.attempt),
+                    )
+                number, outcome = pool.next_outcome()
+                result = self._judge(running.pop(number), outcome)
+                if isinstance(result, Trial):
+                    waiting.append(result)
+                else:
+                    yield result
+
+    def _judge(self, trial: Trial, outcome: Trajectory | Failure) -> Entry | Trial:
+        if isinstance(outcome, Failure):
+            reason, seconds = f"{outcome.kind}: {outcome.reason}", trial.seconds
+            if outcome.kind == "hang" and not trial.hung:
+                return replace(trial, hung=True)
+        else:
+            seconds = trial.seconds + outcome.seconds
+            found = verdict(
+                snapshots_A=outcome.positions_A,
+                energies_eV=outcome.potential_energy_eV,
+                temperature_K=outcome.temperature_K,
+                target_K=self.md.final_K,
+                sampled_ps=self.md.thermalise_ps,
+                damp_ps=self.md.damp_ps,
+                min_cluster_fraction=self.md.min_cluster_fraction,
+            )
+            if found is None:
+                slot = Slot(trial.particle.number, True, None, trial.attempt + 1, round(seconds, 3))
+                return Entry(slot, to_text(snapshots(trial.particle, outcome)))
+            reason = found
+        log(f"{particle_id(trial.particle.number)}: attempt {trial.attempt + 1}: {reason}")
+        reasons = (*trial.reasons, reason)
+        if trial.attempt + 1 < self.md.max_attempts:
+            return Trial(trial.particle, trial.attempt + 1, False, seconds, reasons)
+        slot = Slot(trial.particle.number, False, reasons[-1], trial.attempt + 1, round(seconds, 3))
+        return Entry(slot)
+
+
+def snapshots(planned: Particle, trajectory: Trajectory) -> Iterator[Structure]:
+    """The particle in each snapshot: its largest cluster, centred; evaporated atoms are left out."""
+    for number, (positions_A, energy_eV) in enumerate(
+        zip(trajectory.positions_A, trajectory.potential_energy_eV, strict=True)
+    ):
+        kept = largest_cluster(positions_A)
+        elements = tuple(element for element, inside in zip(planned.elements, kept, strict=True) if inside)
+        info = {
+            "particle": planned.number,
+            "protocol": planned.protocol,
+            "snapshot": number,
+            "n_atoms": len(elements),
+            "potential_energy_eV": round(float(energy_eV), 6),
+            "temperature_K": round(trajectory.temperature_K, 3),
+        }
+        yield Structure(elements, positions_A[kept] - positions_A[kept].mean(axis=0), info)
+
+
+def run(
+    *,
+    chunk: int,
+    first: int,
+    count: int,
+    seed: int,
+    particles: ParticlesSection,
+    md: MdSection,
+    potential_set: str,
+    potential: Path,
+    workers: int,
+    manifest: Path,
+) -> None:
+    watch = Stopwatch("md")
+    if manifest.name != manifest_name(chunk):
+        raise SimulationError(f"--manifest must end in {manifest_name(chunk)} for chunk {chunk}; got {manifest.name}")
+    made_from = digest(md.as_json(), particles.as_json(), checksum(potential), str(seed), str(RECIPES["md"]))
+    stem = manifest.with_suffix("")
+    structures = stem.with_suffix(".extxyz")
+    ledger = Ledger(stem.with_suffix(".ledger.jsonl"), made_from)
+    entries = ledger.open()
+    wanted = range(first, first + count)
+    todo = [particle(number, particles, seed) for number in wanted if number not in entries]
+    if len(todo) < count:
+        log(f"chunk {chunk_name(chunk)}: {count - len(todo)} of {count} particles are in the ledger")
+    source = Chunk(md, parameter_set(potential_set), potential, seed)
+    for entry in progress(source.entries(todo, workers), len(todo), f"md {chunk_name(chunk)}, particles"):
+        ledger.append(entry)
+        entries[entry.slot.particle] = entry
+    done = [entries[number] for number in wanted]
+    write_text(structures, "".join(entry.xyz for entry in done))
+    slots = tuple(entry.slot for entry in done)
+    failures = Counter(slot.reason for slot in slots if not slot.valid)
+    Manifest(
+        stage="md",
+        chunk=chunk,
+        digest=made_from,
+        slots=slots,
+        files={structures.name: checksum(structures)},
+        counts={"particles": count, "valid": sum(slot.valid for slot in slots), "failed": failures.total()},
+        provenance=watch.record() | {"sections": {"md": md.model_dump(), "particles": particles.model_dump()}},
+    ).write(manifest)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chunk", type=int, required=True, metavar="N", help="chunk number")
+    parser.add_argument("--first", type=int, required=True, metavar="N", help="number of its first particle")
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="particles in the chunk")
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="seed of the campaign")
+    add_section(parser, "particles", ParticlesSection)
+    add_section(parser, "md", MdSection)
+    parser.add_argument("--potential-set", default="AgCo", metavar="SET", help="parameter set (start distances)")
+    parser.add_argument("--potential", type=Path, required=True, metavar="FILE", help="eam/fs table")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes, one core each")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="written last")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    run(
+        chunk=arguments.chunk,
+        first=arguments.first,
+        count=arguments.count,
+        seed=arguments.seed,
+        particles=arguments.particles,
+        md=arguments.md,
+        potential_set=arguments.potential_set,
+        potential=arguments.potential,
+        workers=arguments.workers,
+        manifest=arguments.manifest,
+    )

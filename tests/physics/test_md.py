@@ -1,0 +1,186 @@
+"""Molecular dynamics: the start, the thermostat, energy conservation, and what a failing run becomes."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alloyscope import config, lammps_engine
+from alloyscope.config import MdSection, PotentialSection
+from alloyscope.contracts import Particle
+from alloyscope.lammps_engine import Failure, Simulation, Stage, System, Trajectory, WorkerPool
+from alloyscope.md import build, checks, protocols
+from alloyscope.potential.table import setfl
+
+AGCO = config.parameter_set("AgCo")
+
+
+@pytest.fixture(scope="session")
+def potential(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("potential") / "AgCo.eam.fs"
+    path.write_text(setfl(AGCO, PotentialSection()))
+    return path
+
+
+def short_run(potential: Path, stage: Stage, n_atoms: int = 20) -> Simulation:
+    positions = build.solid_ball(n_atoms, 2.7, np.random.default_rng(0))
+    system = System(("Ag", "Co"), np.repeat([0, 1], n_atoms // 2), positions, potential)
+    return Simulation(system, (stage,), Stage(300, 300, 0.1, 4, 15), 2, 0.05, seed=11, damp_ps=1.0)
+
+
+def test_timestep_follows_temperature():
+    md = MdSection()
+    stages = list(protocols.ramp(7500, 300, 72, 20.0, md))
+    assert [stage.timestep_fs for stage in stages] == [1, 2, 3, 4]
+    assert sum(stage.duration_ps for stage in stages) == pytest.approx(72)
+    assert stages[0].duration_ps == pytest.approx(72 * 3500 / 7200)
+    assert [stage.start_K for stage in stages] == [7500, 4000, 2000, 1000]
+    assert stages[-1].stop_K == 300
+
+
+def test_both_protocols_keep_number_and_composition():
+    for protocol in ("gas_quench", "droplets"):
+        planned = Particle(7, protocol, ("Ag", "Co"), (31, 22))
+        runs = [protocols.simulation(planned, MdSection(), AGCO, Path("x"), 1, attempt) for attempt in (0, 1)]
+        for run in runs:
+            assert np.bincount(run.system.types).tolist() == [31, 22]
+        assert runs[0].seed != runs[1].seed
+        assert not np.allclose(runs[0].system.positions_A, runs[1].system.positions_A)
+
+
+def test_droplets_start_apart_and_meet():
+    positions = build.two_droplets((60, 40), (2.89, 2.5), np.random.default_rng(3))
+    types = np.repeat([0, 1], (60, 40))
+
+    def gap(at: np.ndarray) -> float:
+        return float(np.linalg.norm(at[:60, None] - at[None, 60:], axis=-1).min())
+
+    assert gap(positions) > 2 * 5.0  # twice the longest cutoff
+    met = build.Contact(2.7)(positions, types)
+    assert gap(met) == pytest.approx(2.7, abs=1e-6)
+    # only the distance between the droplets changes
+    assert np.allclose(met[:60] - met[0], positions[:60] - positions[0])
+
+
+def test_largest_cluster_by_hand():
+    chain = np.array([[0.0, 0, 0], [3, 0, 0], [6, 0, 0], [20, 0, 0]])
+    assert checks.largest_cluster(chain).tolist() == [True, True, True, False]
+    assert checks.OneCluster(0.75)(chain)
+    assert not checks.OneCluster(0.76)(chain)
+
+
+def test_verdict_names_what_is_wrong():
+    chain = np.array([[[0.0, 0, 0], [3, 0, 0], [6, 0, 0], [20, 0, 0]]])
+    common = {"target_K": 300.0, "sampled_ps": 20.0, "damp_ps": 1.0, "energies_eV": np.zeros(1)}
+    assert "largest cluster holds 75%" in str(
+        checks.verdict(snapshots_A=chain, temperature_K=300, min_cluster_fraction=0.95, **common)
+    )
+    # 3n - 3 = 9 degrees of freedom, 20 samples: σ = 300 √(2/9/20) = 31.6 K
+    assert checks.verdict(snapshots_A=chain, temperature_K=390, min_cluster_fraction=0.5, **common) is None
+    assert "not within 94.9 K of 300 K" in str(
+        checks.verdict(snapshots_A=chain, temperature_K=400, min_cluster_fraction=0.5, **common)
+    )
+    assert "not finite" in str(
+        checks.verdict(snapshots_A=chain * np.nan, temperature_K=300, min_cluster_fraction=0.5, **common)
+    )
+
+
+@pytest.mark.parametrize(("temperature_K", "timestep_fs"), [(7500, 1), (4000, 2), (2000, 3), (1000, 4)])
+def test_energy_is_conserved_at_every_timestep_used(potential: Path, temperature_K: float, timestep_fs: float):
+    n_atoms, rng = 80, np.random.default_rng(5)
+    radius_A = build.sphere_radius_A(n_atoms, 110.0)
+    hot = temperature_K > 3000
+    positions = build.gas(n_atoms, radius_A, rng) if hot else build.solid_ball(n_atoms, 2.75, rng)
+    lmp = lammps_engine.load_lammps()
+    lammps_engine._set_up(lmp, System(("Ag", "Co"), rng.integers(0, 2, n_atoms), positions, potential))
+    lmp.commands_list(
+        [
+            f"fix wall all indent {lammps_engine.WALL_eV_per_A3} sphere 0 0 0 {radius_A if hot else 40} side in",
+            "fix_modify wall energy yes",
+            f"velocity all create {temperature_K} 4711 mom yes",
+            "fix motion all nve",
+            f"fix bath all langevin {temperature_K} {temperature_K} 0.3 815 zero yes",
+            "timestep 0.001",
+            "run 2000",
+            "unfix bath",
+            f"timestep {timestep_fs / 1000}",
+            "run 0",
+        ]
+    )
+    energies = []
+    for _ in range(10):
+        lmp.command(f"run {1000 // timestep_fs}")
+        energies.append(lmp.get_thermo("etotal"))
+    lmp.close()
+    drift_meV = 1e3 * 10 * np.polyfit(np.arange(10), energies, 1)[0] / n_atoms
+    assert abs(drift_meV) < 1.0  # per atom and 10 ps
+
+
+def test_same_seed_same_bits_in_a_reused_process(potential: Path):
+    run = short_run(potential, Stage(600, 300, 0.5, 2, 15))
+    with WorkerPool(1, 60) as pool:
+        results = []
+        for key in range(3):
+            pool.submit(key, replace(run, seed=99) if key == 1 else run)
+            results.append(pool.next_outcome()[1])
+    first, other, again = results
+    assert isinstance(first, Trajectory)
+    assert isinstance(other, Trajectory)
+    assert isinstance(again, Trajectory)
+    assert first.positions_A.shape == (2, 20, 3)
+    assert first.positions_A.tobytes() == again.positions_A.tobytes()
+    assert first.positions_A.tobytes() != other.positions_A.tobytes()
+
+
+def test_temperature_is_what_the_thermostat_says(potential: Path):
+    positions = build.solid_ball(100, 2.7, np.random.default_rng(0))
+    system = System(("Ag", "Co"), np.repeat([0, 1], 50), positions, potential)
+    sampling = Stage(300, 300, 20, 4, 20)
+    run = Simulation(system, (Stage(300, 300, 4, 4, 20),), sampling, 1, 1.0, seed=5, damp_ps=1.0)
+    result = lammps_engine.simulate(lammps_engine.load_lammps(), run)
+    assert abs(result.temperature_K - 300) < 3 * checks.temperature_error_K(300, 100, 20, 1.0)
+    assert result.steps == 6000
+
+
+def abort(positions: np.ndarray) -> bool:
+    os.abort()
+
+
+def sleep(positions: np.ndarray) -> bool:
+    time.sleep(60)
+    return True
+
+
+def blow_up(positions: np.ndarray, types: np.ndarray) -> np.ndarray:
+    return positions * np.nan
+
+
+def test_error_abort_and_hang_become_values_and_the_pool_goes_on(potential: Path):
+    fine = Stage(300, 300, 0.1, 4, 15)
+    runs = {
+        1: short_run(potential, replace(fine, done=abort)),
+        3: replace(short_run(potential, fine), system=short_run(Path("no-such-table"), fine).system),
+        4: short_run(potential, replace(fine, rearrange=blow_up)),
+        5: short_run(potential, fine),
+    }
+    outcomes = {}
+    with WorkerPool(2, wall_limit_s=120) as pool:
+        waiting = list(runs)
+        while waiting or pool.busy:
+            while waiting and pool.busy < 2:
+                pool.submit(waiting[0], runs[waiting.pop(0)])
+            key, outcome = pool.next_outcome()
+            outcomes[key] = outcome
+        pool.wall_limit_s = 1.0  # a worker is warm by now: only the run itself counts
+        pool.submit(2, short_run(potential, replace(fine, done=sleep)))
+        outcomes[2] = pool.next_outcome()[1]
+    assert outcomes[1] == Failure("died", "worker process ended: SIGABRT")
+    assert outcomes[2] == Failure("hang", "no result after 1 s")
+    for key in (3, 4):
+        assert isinstance(outcomes[key], Failure)
+        assert outcomes[key].kind == "error"
+        assert "ERROR" in outcomes[key].reason
+    assert isinstance(outcomes[5], Trajectory)

@@ -1,0 +1,209 @@
+"""The md step: retries, the ledger, and kills in the middle of a chunk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from alloyscope import config
+from alloyscope.config import MdSection, ParticlesSection, PotentialSection
+from alloyscope.errors import SimulationError, StoreError
+from alloyscope.lammps_engine import Failure, Trajectory
+from alloyscope.plan import particle
+from alloyscope.potential.table import setfl
+from alloyscope.steps import md as step
+from alloyscope.store.ledger import Ledger
+from alloyscope.store.manifests import Manifest
+from alloyscope.store.structures import by_particle, read_structures
+
+PARTICLES = ParticlesSection(n_atoms=(13, 30))
+MD = MdSection.model_validate(
+    {
+        "gas_quench": {"condense_ps": [3, 4], "hold_ps": 2, "max_holds": 20, "cool_ps": [3, 4]},
+        "droplets": {"melt_ps": 1, "settle_ps": 1, "contact_ps": [1, 2], "cool_ps": [3, 4]},
+        "damp_ps": 0.3,
+        "thermalise_ps": 4,
+    }
+)
+AGCO = config.parameter_set("AgCo")
+
+
+@pytest.fixture(scope="module")
+def potential(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("potential") / "AgCo.eam.fs"
+    path.write_text(setfl(AGCO, PotentialSection()))
+    return path
+
+
+def command(potential: Path, folder: Path, count: int = 4, md: MdSection = MD) -> list[str]:
+    arguments = {
+        "chunk": 0,
+        "first": 0,
+        "count": count,
+        "seed": 7,
+        "particles": PARTICLES.as_json(),
+        "md": md.as_json(),
+        "potential": potential,
+        "workers": 1,
+        "manifest": folder / "chunk-000000.json",
+    }
+    flags = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "alloyscope", "md", *flags]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(potential: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run(command(potential, folder), check=True, capture_output=True)
+    return folder
+
+
+def test_chunk_holds_every_particle_in_order_with_its_composition(undisturbed: Path):
+    manifest = Manifest.read(undisturbed / "chunk-000000.json")
+    manifest.verify(undisturbed)
+    assert [slot.particle for slot in manifest.slots] == list(range(4))
+    assert manifest.counts["valid"] + manifest.counts["failed"] == 4
+    grouped = by_particle(read_structures(undisturbed / "chunk-000000.extxyz"))
+    assert tuple(grouped) == manifest.valid_particles
+    assert manifest.counts["valid"] >= 3
+    for number, (structure,) in grouped.items():
+        planned = particle(number, PARTICLES, 7)
+        counts = tuple(structure.elements.count(element) for element in planned.species)
+        assert sum(counts) >= 0.95 * planned.n_atoms
+        assert all(found <= wanted for found, wanted in zip(counts, planned.counts, strict=True))
+        assert np.abs(structure.positions_A.mean(axis=0)).max() < 1e-6
+        assert -5 < structure.info["potential_energy_eV"] / planned.n_atoms < -1
+
+
+def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(
+    potential: Path, undisturbed: Path, tmp_path: Path
+):
+    process = subprocess.Popen(command(potential, tmp_path), stderr=subprocess.DEVNULL)
+    ledger = tmp_path / "chunk-000000.ledger.jsonl"
+    deadline = time.monotonic() + 120
+    while not ledger.exists() or len(ledger.read_text().splitlines()) < 1:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert psutil.wait_procs(children, timeout=10)[1] == []  # workers die with the step
+    assert not (tmp_path / "chunk-000000.json").exists()
+    finished = len(ledger.read_text().splitlines())
+    with ledger.open("a") as handle:
+        handle.write('0123456789abcdef {"digest": "cut off in the mid')
+    again = subprocess.run(command(potential, tmp_path), check=True, capture_output=True, text=True)
+    assert f"{finished} of 4 particles are in the ledger" in again.stderr
+    name = "chunk-000000.extxyz"
+    assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
+    slots = [
+        [(slot.particle, slot.valid, slot.reason, slot.attempts) for slot in Manifest.read(path).slots]
+        for path in (tmp_path / "chunk-000000.json", undisturbed / "chunk-000000.json")
+    ]
+    assert slots[0] == slots[1]
+
+
+def test_growing_a_chunk_runs_only_the_new_particles(potential: Path, undisturbed: Path, tmp_path: Path):
+    subprocess.run(command(potential, tmp_path, count=2), check=True, capture_output=True)
+    grown = subprocess.run(command(potential, tmp_path, count=4), check=True, capture_output=True, text=True)
+    assert "2 of 4 particles are in the ledger" in grown.stderr
+    name = "chunk-000000.extxyz"
+    assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_changed_settings_do_not_use_the_old_ledger(potential: Path, tmp_path: Path):
+    subprocess.run(command(potential, tmp_path, count=1), check=True, capture_output=True)
+    longer = MD.model_copy(update={"thermalise_ps": 5.0})
+    done = subprocess.run(command(potential, tmp_path, count=1, md=longer), check=True, capture_output=True, text=True)
+    assert "in the ledger" not in done.stderr
+
+
+def test_a_killed_worker_costs_an_attempt_not_the_chunk(potential: Path, tmp_path: Path):
+    process = subprocess.Popen(command(potential, tmp_path, count=2), stderr=subprocess.PIPE, text=True)
+    victim: psutil.Process | None = None
+    deadline = time.monotonic() + 120
+    while victim is None:
+        assert time.monotonic() < deadline
+        workers = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if "spawn_main" in " ".join(child.cmdline())
+        ]
+        # it runs LAMMPS once it has used a second of its core
+        victim = next((child for child in workers if sum(child.cpu_times()[:2]) > 1.0), None)
+        time.sleep(0.02)
+    os.kill(victim.pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "attempt 1: died: worker process ended: SIGKILL" in errors
+    slots = Manifest.read(tmp_path / "chunk-000000.json").slots
+    assert len(slots) == 2
+    assert max(slot.attempts for slot in slots) >= 2
+
+
+def test_retry_policy():
+    chunk = step.Chunk(MdSection(max_attempts=2), AGCO, Path("x"), 7)
+    trial = step.Trial(particle(3, PARTICLES, 7))
+    hang = Failure("hang", "no result after 5 s")
+    # a hang repeats the same attempt, and so the same seed, once
+    repeated = chunk._judge(trial, hang)
+    assert isinstance(repeated, step.Trial)
+    assert (repeated.attempt, repeated.hung) == (0, True)
+    second = chunk._judge(repeated, hang)
+    assert isinstance(second, step.Trial)
+    assert (second.attempt, second.hung) == (1, False)
+    # two clusters: the last attempt is used up, the particle fails with its reason
+    apart = np.array([[[0.0, 0, 0], [30, 0, 0]]])
+    last = chunk._judge(second, Trajectory(apart, np.zeros(1), 300.0, 100, 2.5))
+    assert not isinstance(last, step.Trial)
+    assert not last.slot.valid
+    assert last.slot.reason == "largest cluster holds 50% of the atoms, below 95%"
+    assert (last.slot.attempts, last.slot.seconds) == (2, 2.5)
+
+
+def test_evaporated_atoms_are_left_out():
+    planned = particle(3, PARTICLES, 7)
+    positions = np.arange(planned.n_atoms)[:, None] * np.array([2.8, 0.0, 0.0])
+    positions[0] = [-500.0, 0.0, 0.0]  # one atom of the first species is gone
+    (structure,) = step.snapshots(planned, Trajectory(positions[None], np.zeros(1), 300.0, 1, 0.0))
+    assert structure.elements == planned.elements[1:]
+    assert structure.info["n_atoms"] == planned.n_atoms - 1
+
+
+def test_manifest_of_another_chunk_is_refused(potential: Path, tmp_path: Path):
+    with pytest.raises(SimulationError, match=r"must end in chunk-000001\.json for chunk 1; got chunk-000000\.json"):
+        step.run(
+            chunk=1, first=4, count=4, seed=7, particles=PARTICLES, md=MD, potential_set="AgCo",
+            potential=potential, workers=1, manifest=tmp_path / "chunk-000000.json",
+        )  # fmt: skip
+
+
+def test_folder_that_cannot_be_written_is_one_clear_error(potential: Path, tmp_path: Path):
+    blocked = tmp_path / "structures"
+    blocked.write_text("a file stands where the folder should be")
+    with pytest.raises(
+        StoreError, match=r"chunk-000000.ledger.jsonl: cannot be written \((Not a directory|File exists)"
+    ):
+        step.run(
+            chunk=0, first=0, count=1, seed=7, particles=PARTICLES, md=MD, potential_set="AgCo",
+            potential=potential, workers=1, manifest=blocked / "chunk-000000.json",
+        )  # fmt: skip
+
+
+def test_ledger_drops_a_damaged_line_and_keeps_the_rest(undisturbed: Path, tmp_path: Path):
+    lines = (undisturbed / "chunk-000000.ledger.jsonl").read_text().splitlines(keepends=True)
+    digest = json.loads(lines[0].partition(" ")[2])["digest"]
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(lines[0] + lines[1].replace("Co", "Ag", 1) + lines[2])
+    entries = Ledger(path, digest).open()
+    assert len(entries) == 2
+    assert len(path.read_text().splitlines()) == 2
+    assert Ledger(path, "another digest").open() == {}
