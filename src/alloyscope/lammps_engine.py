@@ -148,7 +148,8 @@ def load_lammps() -> Any:
         ) from error
 
 
-def _set_up(lmp: Any, system: System) -> None:
+def set_up(lmp: Any, system: System) -> None:
+    """Clear the instance and load a system: atoms in order, ids from 1."""
     lmp.command("clear")
     half = float(np.abs(system.positions_A).max()) + 5.0
     lmp.commands_list(
@@ -219,7 +220,7 @@ def _run_stage(lmp: Any, run: Simulation, stage: Stage, number: int, clock: _Clo
 
 def simulate(lmp: Any, run: Simulation) -> Trajectory:
     """Run a simulation in a given LAMMPS instance."""
-    _set_up(lmp, run.system)
+    set_up(lmp, run.system)
     lmp.command(f"velocity all create {run.stages[0].start_K} {run.seed} mom yes rot yes dist gaussian")
     lmp.command("fix motion all nve")
     clock = _Clock()
@@ -241,7 +242,7 @@ def simulate(lmp: Any, run: Simulation) -> Trajectory:
 
 def energy_and_forces(lmp: Any, system: System, relax: bool = False) -> tuple[float, Positions]:
     """Potential energy [eV] and forces [eV/Å], shape (n, 3), of a cluster, relaxed first if asked for."""
-    _set_up(lmp, system)
+    set_up(lmp, system)
     if relax:
         lmp.command("min_style cg")
         lmp.command("minimize 0 1e-6 5000 50000")

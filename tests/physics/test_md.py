@@ -95,7 +95,7 @@ def test_energy_is_conserved_at_every_timestep_used(potential: Path, temperature
     hot = temperature_K > 3000
     positions = build.gas(n_atoms, radius_A, rng) if hot else build.solid_ball(n_atoms, 2.75, rng)
     lmp = lammps_engine.load_lammps()
-    lammps_engine._set_up(lmp, System(("Ag", "Co"), rng.integers(0, 2, n_atoms), positions, potential))
+    lammps_engine.set_up(lmp, System(("Ag", "Co"), rng.integers(0, 2, n_atoms), positions, potential))
     lmp.commands_list(
         [
             f"fix wall all indent {lammps_engine.WALL_eV_per_A3} sphere 0 0 0 {radius_A if hot else 40} side in",

@@ -48,7 +48,7 @@ def test_cutoff_is_smooth_to_second_order():
                 below, above = (function(np.array([edge_A + sign * 1e-9])) for sign in (-1, 1))
                 assert below[0] == pytest.approx(above[0], abs=1e-8)
                 assert below[1] == pytest.approx(above[1], abs=1e-7)
-                h = 1e-4
+                h = 1e-5
                 curvature = []  # from either side, extrapolated to the edge
                 for side in (-1, 1):
                     near, middle, far = function(edge_A + side * h * np.array([1, 2, 3]))[1]

@@ -1,0 +1,57 @@
+"""Cost of an MD step against pair style and table length: `python benchmarks/pair_style.py` (docs/decisions/0002)."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from alloyscope import lammps_engine
+from alloyscope.config import PotentialSection, parameter_set
+from alloyscope.md.build import solid_ball
+from alloyscope.potential.table import setfl
+
+REPEATS = 5
+
+
+def main() -> None:
+    parameters = parameter_set("AgCo")
+    lmp = lammps_engine.load_lammps()
+    print("atoms  n_r   eam/fs [µs/step]  eam/fs/opt [µs/step]  ratio (median of paired runs)")
+    with tempfile.TemporaryDirectory() as folder:
+        for n_r in (1000, 2000, 5000, 10000):
+            path = Path(folder) / f"{n_r}.eam.fs"
+            path.write_text(setfl(parameters, PotentialSection(n_r=n_r)))
+            for n_atoms in (60, 180, 400, 1000):
+                rng = np.random.default_rng(n_atoms)
+                system = lammps_engine.System(
+                    ("Ag", "Co"), rng.integers(0, 2, n_atoms), solid_ball(n_atoms, 2.8, rng), path
+                )
+                pairs = [[cost_us(lmp, system, style) for style in ("eam/fs", "eam/fs/opt")] for _ in range(REPEATS)]
+                plain, opt = (statistics.median(column) for column in zip(*pairs, strict=True))
+                ratio = statistics.median(second / first for first, second in pairs)
+                print(f"{n_atoms:5d} {n_r:5d} {plain:17.0f} {opt:21.0f}  {ratio:.2f}", flush=True)
+
+
+def cost_us(lmp: object, system: lammps_engine.System, style: str) -> float:
+    """Core time of one NVE step at 800 K [µs]."""
+    lammps_engine.set_up(lmp, system)
+    steps = 40_000 // len(system.types)
+    lmp.commands_list(  # type: ignore[attr-defined]
+        [
+            f"pair_style {style}",
+            f"pair_coeff * * {system.potential} {' '.join(system.species)}",
+            "velocity all create 800 4711",
+            "fix motion all nve",
+            "timestep 0.002",
+            "run 50",
+        ]
+    )
+    started = time.process_time()
+    lmp.command(f"run {steps}")  # type: ignore[attr-defined]
+    return 1e6 * (time.process_time() - started) / steps
+
+
+if __name__ == "__main__":
+    main()

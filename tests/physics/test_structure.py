@@ -1,0 +1,204 @@
+"""Descriptors against answers known by hand."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alloyscope.config import LabelsSection
+from alloyscope.contracts import Structure
+from alloyscope.errors import ContractError
+from alloyscope.structure import order, shape, statistics
+from alloyscope.structure.shape import Nanoparticle
+
+
+def body(positions, first, diameter=1.0):
+    positions = np.asarray(positions, dtype=float)
+    return Nanoparticle(positions, np.asarray(first, dtype=bool), np.full(len(positions), diameter))
+
+
+def icosahedron(bond=1.0):
+    """Twelve vertices around a centre, which stands first; vertex to vertex 1.0515 times vertex to centre."""
+    phi = (1 + math.sqrt(5)) / 2
+    vertices = [v for a, b in product((1, -1), (phi, -phi)) for v in ((0, a, b), (a, b, 0), (b, 0, a))]
+    return np.array([(0, 0, 0), *vertices]) * bond / math.sqrt(1 + phi**2)
+
+
+def cuboctahedron():
+    """An fcc atom and its twelve neighbours at distance 1."""
+    points = [p for p in product((-1, 0, 1), repeat=3) if sum(map(abs, p)) == 2]
+    return np.array([(0, 0, 0), *points]) / math.sqrt(2)
+
+
+def fcc_ball(radius, bond=1.0):
+    cells = np.array([p for p in product(range(-12, 13), repeat=3) if sum(p) % 2 == 0])
+    points = cells * bond / math.sqrt(2)
+    return points[np.linalg.norm(points, axis=1) <= radius]
+
+
+def test_dimer():
+    dimer = body([(0, 0, 0), (0, 0, 1)], [True, False])
+    assert dimer.radius_of_gyration_A == pytest.approx(0.5)
+    assert order.centre_distance_A(dimer) == pytest.approx(1.0)
+    # both atoms lie outside 0.8 R_g, so the composition terms vanish: η = −1 / (2 · ½)
+    assert order.eta(dimer) == pytest.approx(-1.0)
+    assert order.Bonds.of(dimer) == order.Bonds(0, 0, 1)
+    assert dimer.surface.all()
+
+
+def test_icosahedron_with_a_central_atom_of_the_second_species():
+    core = body(icosahedron(), [False] + 12 * [True])
+    # R_g² = 12/13; outer composition 1, inner 0, x = 12/13, centres coincide: η = 2/13 + 24/13
+    assert core.radius_of_gyration_A == pytest.approx(math.sqrt(12 / 13))
+    assert order.eta(core) == pytest.approx(2.0)
+    assert order.centre_distance_A(core) == pytest.approx(0, abs=1e-12)
+    assert order.radial_segregation_A(core) == pytest.approx(1.0)
+    assert order.coverage(core) == 1.0
+    assert core.surface.tolist() == [False] + 12 * [True]
+    assert shape.surface_fraction(core, core.first) == 1.0
+    assert shape.surface_fraction(core, ~core.first) == 0.0
+    bonds = order.Bonds.of(core)
+    assert bonds == order.Bonds(30, 0, 12)
+    assert bonds.mixing == pytest.approx(18 / 42)
+
+
+def test_the_inverse_core_shell_counts_as_core_shell_too():
+    inverse = body(icosahedron(), [True] + 12 * [False])
+    assert order.eta(inverse) == pytest.approx(2.0)
+    assert order.radial_segregation_A(inverse) == pytest.approx(-1.0)
+    assert order.coverage(inverse) == 0.0
+
+
+def test_two_separate_halves():
+    cube = np.array(list(product((0.0, 1.0), repeat=3))) - 0.5
+    halves = body(np.concatenate([cube + np.array([5, 0, 0]), cube - np.array([5, 0, 0])]), 8 * [True] + 8 * [False])
+    assert shape.largest_cluster_fraction(halves) == 0.5
+    assert order.centre_distance_A(halves) == pytest.approx(10.0)
+    # |r|² = (5 ± ½)² + ½, on average 25.75; R_g = √25.75 and 0.8 R_g = 4.06 < 4.56: all atoms are outside
+    assert halves.radius_of_gyration_A == pytest.approx(math.sqrt(25.75))
+    assert order.eta(halves) == pytest.approx(-10 / (2 * math.sqrt(25.75)))
+    bonds = order.Bonds.of(halves)
+    assert bonds == order.Bonds(12, 12, 0)
+    assert bonds.mixing == 1.0
+    assert bonds.warren_cowley == 1.0
+    assert order.radial_segregation_A(halves) == pytest.approx(0, abs=1e-12)
+
+
+def test_layers_of_l10_around_one_atom():
+    positions = cuboctahedron()
+    ordered = body(positions, np.isclose(positions[:, 2], 0))
+    # by hand: the centre has 4 like and 8 unlike neighbours; of the 24 edges 16 are unlike, 8 join the second species
+    bonds = order.Bonds.of(ordered)
+    assert bonds == order.Bonds(4, 8, 24)
+    assert bonds.mixing == pytest.approx(-1 / 3)
+    assert bonds.warren_cowley == pytest.approx(1 - 24 * 72 / (32 * 40))
+
+
+def test_large_l10_block_approaches_the_bulk_value():
+    positions = fcc_ball(6.0)
+    ordered = body(positions, np.round(positions[:, 2] * math.sqrt(2)).astype(int) % 2 == 0)
+    assert order.Bonds.of(ordered).warren_cowley == pytest.approx(-1 / 3, abs=0.03)
+
+
+def test_random_particle_has_no_order():
+    positions = fcc_ball(6.0)
+    mixed = body(positions, np.random.default_rng(1).random(len(positions)) < 0.3)
+    assert order.Bonds.of(mixed).warren_cowley == pytest.approx(0, abs=0.05)
+    assert order.Bonds.of(mixed).mixing == pytest.approx(1 - 4 * 0.3 * 0.7, abs=0.05)
+
+
+def test_cut_ball_has_half_spheres_centres():
+    positions = fcc_ball(8.0)
+    janus = body(positions, positions[:, 2] > 1e-9)
+    # homogeneous sphere: R_g = √(3/5) R, centre of a half 3/8 R; so d_com / R_g → ¾ √(5/3) = 0.968
+    assert order.centre_distance_A(janus) / janus.radius_of_gyration_A == pytest.approx(0.968, rel=0.03)
+    assert order.eta(janus) < 0
+
+
+def test_surface_of_an_fcc_ball_is_its_outer_skin():
+    positions = fcc_ball(5.0)
+    ball = body(positions, np.ones(len(positions)))
+    radii = np.linalg.norm(positions, axis=1)
+    assert ball.surface[radii > 4.5].all()
+    assert not ball.surface[radii < 3.5].any()
+
+
+def test_neighbours_by_species():
+    """3.1 Å is within Ag–Ag's reach of 1.207 × 2.89 = 3.49 Å and beyond Co–Co's of 1.207 × 2.50 = 3.02 Å."""
+    triangle = np.array([(0, 0, 0), (3.1, 0, 0), (1.55, 2.7, 0)])
+    of = {
+        species: len(Nanoparticle.of(Structure((species,) * 3, triangle), ("Ag", "Co")).pairs)
+        for species in ("Ag", "Co")
+    }
+    assert of == {"Ag": 3, "Co": 0}
+
+
+def test_descriptors_do_not_depend_on_pose():
+    rng = np.random.default_rng(2)
+    positions = fcc_ball(4.0)
+    first = rng.random(len(positions)) < 0.5
+    turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    turned = body(positions @ turn + (10, -20, 30), first)
+    for descriptor in (order.eta, order.coverage, order.radial_segregation_A, shape.largest_cluster_fraction):
+        assert descriptor(turned) == pytest.approx(descriptor(body(positions, first)), abs=1e-9)
+
+
+def test_one_species_has_no_order():
+    pure = body(icosahedron(), 13 * [True])
+    assert math.isnan(order.eta(pure))
+    assert math.isnan(order.radial_segregation_A(pure))
+    assert math.isnan(order.Bonds.of(pure).warren_cowley)
+    assert math.isnan(shape.surface_fraction(pure, ~pure.first))
+    assert order.label(LabelsSection(), "droplets", math.nan, math.nan) is None
+    assert order.label(LabelsSection(ordering="eta"), "droplets", math.nan, math.nan) is None
+
+
+@pytest.mark.parametrize(
+    ("ordering", "expected"), [("protocol", "core_shell"), ("eta", "janus"), ("d_com", "core_shell")]
+)
+def test_configuration_chooses_the_label(ordering, expected):
+    labels = LabelsSection(ordering=ordering, d_com_over_Rg_limit=0.5)
+    assert order.label(labels, "gas_quench", -0.1, 0.3) == expected
+
+
+def test_foreign_element_is_refused():
+    structure = Structure(("Ag", "Au"), np.array([[0.0, 0, 0], [0, 0, 3]]))
+    with pytest.raises(ContractError, match="must hold Ag and Co only; got Au as well"):
+        Nanoparticle.of(structure, ("Ag", "Co"))
+
+
+def table():
+    return pd.DataFrame(
+        {
+            "protocol": ["gas_quench", "gas_quench", "droplets", "droplets", "droplets"],
+            "valid": [True, True, True, True, False],
+            "reason": pd.array([None, None, None, None, "2 clusters"], dtype="string"),
+            "order_protocol": ["core_shell", "core_shell", "janus", "janus", None],
+            "order_eta": ["core_shell", "core_shell", "core_shell", "janus", None],
+            "R_g_A": [1.0, 3.0, 4.0, 6.0, np.nan],
+        }
+    )
+
+
+def test_agreement_counts_valid_particles():
+    share = statistics.agreement(table(), "order_eta")
+    assert (share.hits, share.total) == (3, 4)
+    per_protocol = statistics.core_shell_share(table(), "order_eta")
+    assert per_protocol == {"droplets": statistics.Share(1, 2), "gas_quench": statistics.Share(2, 2)}
+
+
+def test_wilson_interval():
+    # z² / (n + z²) is the upper bound at no hits: 3.8415 / 13.8415
+    low, high = statistics.Share(0, 10).interval
+    assert low == pytest.approx(0, abs=1e-12)
+    assert high == pytest.approx(0.27753, abs=1e-5)
+    assert math.isnan(statistics.Share(0, 0).value)
+
+
+def test_statistics_by_protocol():
+    found = statistics.by_protocol(table(), ["R_g_A"]).set_index("protocol")
+    assert found.loc["gas_quench", "mean"] == 2.0
+    assert found.loc["droplets", "std"] == pytest.approx(math.sqrt(2))
+    assert statistics.failures(table()) == {"2 clusters": 1}
