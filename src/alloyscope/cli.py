@@ -37,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub = subparsers.add_parser(name, help=summary, description=step.__doc__)
         step.add_arguments(sub)
         sub.set_defaults(main=step.main)
-    arguments = parser.parse_args(words)
     try:
+        arguments = parser.parse_args(words)  # sections are parsed here, too
         arguments.main(arguments)
     except AlloyscopeError as error:
         for line in str(error).splitlines():
-            print(f"alloyscope {arguments.command}: {line}", file=sys.stderr)
+            print(f"alloyscope {words[0]}: {line}", file=sys.stderr)
         return 2
     return 0

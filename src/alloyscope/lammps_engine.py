@@ -105,7 +105,7 @@ class Trajectory:
         potential_energy_eV: Of each snapshot.
         temperature_K: Mean over the sampling stage, 3n − 3 degrees of freedom.
         steps: MD steps run.
-        seconds: Wall time inside LAMMPS's run loop.
+        seconds: Core time inside LAMMPS's run loop.
     """
 
     positions_A: NDArray[np.float64]
@@ -194,9 +194,9 @@ class _Clock:
     seconds: float = 0.0
 
     def run(self, lmp: Any, steps: int) -> None:
-        started = time.perf_counter()
+        started = time.process_time()
         lmp.command(f"run {steps}")
-        self.seconds += time.perf_counter() - started
+        self.seconds += time.process_time() - started
         self.steps += steps
 
 

@@ -69,6 +69,28 @@ def imaging_capacity(config: Config) -> int:
     return config.imaging.md_chunks_per_chunk * config.md.particles_per_chunk
 
 
+def md_chunk(index: int, config: Config) -> Chunk:
+    return chunk(index, config.campaign.n_particles, config.md.particles_per_chunk)
+
+
+def md_chunks_of(imaging_chunk: int, config: Config) -> range:
+    """The md chunks whose particles an imaging chunk shows; the last imaging chunk may have fewer."""
+    each = config.imaging.md_chunks_per_chunk
+    total = n_chunks(config.campaign.n_particles, config.md.particles_per_chunk)
+    return range(imaging_chunk * each, min((imaging_chunk + 1) * each, total))
+
+
+def needed_imaging_chunks(config: Config) -> range:
+    """Imaging chunks that the data set waits for: all, or the first `dataset.min_chunks`."""
+    total = n_chunks(config.campaign.n_particles, imaging_capacity(config))
+    return range(total if config.dataset.min_chunks is None else min(config.dataset.min_chunks, total))
+
+
+def needed_md_chunks(config: Config) -> range:
+    """The md chunks that those imaging chunks are made of."""
+    return range(md_chunks_of(needed_imaging_chunks(config)[-1], config).stop)
+
+
 def split_of(particle: int, splits: SplitsSection, seed: int) -> Split:
     """Split of a particle, from its number alone: its rank within a block of SPLIT_BLOCK decides."""
     block, place = divmod(particle, SPLIT_BLOCK)

@@ -17,6 +17,16 @@ ATOMIC_MASS_u = {  # IUPAC standard atomic weights (2021, abridged)
     "Au": 196.97,
 }
 
+NEAREST_NEIGHBOUR_A = {  # of the elements' crystals; Kittel, Introduction to Solid State Physics, ch. 1, table 4
+    "Co": 2.50,
+    "Ni": 2.49,
+    "Cu": 2.56,
+    "Pd": 2.75,
+    "Ag": 2.89,
+    "Pt": 2.77,
+    "Au": 2.88,
+}
+
 
 def electron_wavelength_A(voltage_kV: float) -> float:
     """Relativistic de Broglie wavelength λ = hc / √(eU (2 m_e c² + eU)) [Å]."""

@@ -48,10 +48,8 @@ def run(*, potential: PotentialSection, out: Path) -> None:
     text = setfl(parameters, potential)
     checks = validate(text, potential)
     for check in checks:
-        verdict = "ok" if check.passed else "FAILED"
-        log(
-            f"{check.name}: {check.value:.6g} {check.unit}, reference {check.reference:.6g} ± {check.tolerance:.2g}: {verdict}"
-        )
+        bounds = f"{check.reference:.6g} ± {check.tolerance:.2g}"
+        log(f"{check.name}: {check.value:.6g} {check.unit}, {'within' if check.passed else 'NOT within'} {bounds}")
     if failed := [check.name for check in checks if not check.passed]:
         raise SimulationError(
             f"potential set {parameters.name}: the table fails {', '.join(failed)}; "

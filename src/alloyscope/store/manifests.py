@@ -18,7 +18,7 @@ class Slot:
     valid: bool
     reason: str | None = None  # why it failed
     attempts: int = 1
-    seconds: float = 0.0
+    seconds: float = 0.0  # core time, all attempts
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+# make demo    install what is needed, run the small campaign, print the result
+# make test    install what is needed, run the tests
+# make ci      everything that must hold before a merge
+# make clean   remove the environment and caches; results stay
+#
+# PYTHON=python3.12 make demo    chooses another interpreter (3.11 or later)
+
+PYTHON ?= python3
+VENV := .venv
+SNAKEMAKE := $(VENV)/bin/snakemake
+LOCK_STAMP := $(VENV)/.installed-lock
+READY := $(VENV)/.installed-package
+CAMPAIGN := workflow/campaigns/demo.yaml
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test ci clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(SNAKEMAKE) --profile profiles/local --configfile $(CAMPAIGN)
+	@echo
+	@cat results/demo/report/summary.txt
+	@echo
+	@echo "Report: $(CURDIR)/results/demo/report/index.html"
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -q -n 2 --dist loadgroup
+
+ci:
+	.ci/run
+
+clean:
+	rm -rf $(VENV) .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(LOCK_STAMP): envs/requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "alloyscope needs Python 3.11 or later; \
+	$(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v[:2])'
+	@echo "Installing the packages of envs/requirements.lock into $(VENV); this takes two to three minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-compile -r envs/requirements.lock
+	@touch $@
+
+$(READY): pyproject.toml $(LOCK_STAMP)
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,46 @@
+# The whole campaign, stage by stage:
+#
+#   potential ─► plan ─► md (chunks) ─► structures ─► hrtem (chunks) ─► dataset ─► train ─► evaluate ─► report
+#
+# snakemake --profile profiles/local --configfile workflow/campaigns/demo.yaml     a small campaign on this machine
+# snakemake --profile slurm                                                        the campaign of config.yaml
+#
+# One job is one chunk of particles and declares one manifest; the data lie beside it (docs/running-on-a-cluster.md).
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    chunk=r"\d{6}",
+    task="reading|denoising",
+    run=r"seed-\d+",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/potential.smk"
+include: "workflow/rules/plan.smk"
+include: "workflow/rules/md.smk"
+include: "workflow/rules/structures.smk"
+include: "workflow/rules/hrtem.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.plan.output.particles,
+        rules.report.output.page,

@@ -1,0 +1,285 @@
+"""Images for networks: rows of the image index joined with the arrays they point to, split by particle."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from alloyscope.config import DetectorSection, Split, TaskSettings
+from alloyscope.errors import ContractError, StoreError
+from alloyscope.ids import draw_value, rng_for
+from alloyscope.microscope.detector import expose
+from alloyscope.store.atomic import read_json
+from alloyscope.store.images import CLEAN, COUNTS, open_array
+from alloyscope.store.tables import read_table
+
+ORDERINGS = ("core_shell", "janus")  # class 0, class 1
+PRELOAD_BYTES = 2**31
+MTF = ("mtf_c1", "mtf_c2", "mtf_c3")
+LABELS = ("split", "ordering", "n_atoms", "fraction_first")
+COLUMNS = ("image", "image_id", "valid", "particle", "view", "dose_e_per_A2", *MTF, *LABELS)
+
+
+class Batch(NamedTuple):
+    """One image, or n of them with a leading axis.
+
+    Attributes:
+        image: Noisy intensity, counts turned back into fractions of the incident beam (vacuum 1), (n, 1, y, x).
+        clean: Expected intensity, same unit and shape.
+        electrons: Electrons that vacuum sends to one pixel: the dose, (n,).
+        targets: Ordering (1 is Janus), ln of the number of atoms, fraction of the first species, (n, 3).
+        row: Row of the image in the arrays, (n,).
+    """
+
+    image: torch.Tensor
+    clean: torch.Tensor
+    electrons: torch.Tensor
+    targets: torch.Tensor
+    row: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released image set: the valid rows of its index, its arrays, its account.
+
+    Attributes:
+        table: One row per valid image, COLUMNS and more.
+        clean, counts: Zarr arrays (image, y, x).
+        pixel_size_A: Pixel edge [Å].
+        digest: What the set is made of.
+    """
+
+    table: pd.DataFrame
+    clean: Any
+    counts: Any
+    pixel_size_A: float
+    digest: str
+
+    def rows(self, split: Split) -> pd.DataFrame:
+        """Images of a split.
+
+        Raises:
+            ContractError: it has none.
+        """
+        found = self.table[self.table["split"] == split]
+        if found.empty:
+            have = self.table["split"].value_counts().to_dict()
+            raise ContractError(
+                f"split {split} must hold at least one valid image; the set has {have or 'no valid image'}; "
+                "raise campaign.n_particles or change the section splits"
+            )
+        return found
+
+
+def read_released(account: Path) -> Released:
+    """Open a released set by its `dataset.json`; the index and the arrays lie beside it.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+        ContractError: the index lacks columns, or the arrays rows.
+    """
+    content = read_json(account)
+    if missing := {"digest", "pixel_size_A"} - content.keys():
+        raise StoreError(f"{account}: not the account of an image set, it lacks {sorted(missing)}")
+    table = read_table(account.parent / "images.parquet")
+    if lacking := [name for name in COLUMNS if name not in table]:
+        raise ContractError(f"images.parquet must have the columns {', '.join(COLUMNS)}; it lacks {lacking}")
+    clean, counts = (open_array(account.parent, name) for name in (CLEAN, COUNTS))
+    valid = table[table["valid"].astype(bool)].reset_index(drop=True)
+    last = int(valid["image"].max()) if len(valid) else -1
+    if last >= clean.shape[0] or clean.shape != counts.shape:
+        raise ContractError(
+            f"{account.parent}: the index points to image {last}; clean has the shape {clean.shape}, "
+            f"counts {counts.shape}; run the step `dataset` again"
+        )
+    return Released(valid, clean, counts, float(content["pixel_size_A"]), str(content["digest"]))
+
+
+def targets_of(table: pd.DataFrame) -> NDArray[np.float32]:
+    """Ordering (1 is Janus), ln n_atoms, fraction of the first species, shape (n, 3).
+
+    Raises:
+        ContractError: a label is unknown or missing.
+    """
+    unknown = set(table["ordering"]) - set(ORDERINGS)
+    if unknown:
+        raise ContractError(f"ordering must be one of {', '.join(ORDERINGS)}; got {sorted(map(str, unknown))}")
+    columns = (table["ordering"] == ORDERINGS[1], np.log(table["n_atoms"].astype(float)), table["fraction_first"])
+    stacked = np.stack([np.asarray(column, dtype=np.float32) for column in columns], axis=1)
+    if not np.isfinite(stacked).all():
+        raise ContractError("n_atoms and fraction_first must be finite for every valid image")
+    return stacked
+
+
+def electrons_per_pixel(dose_e_per_A2: float, pixel_size_A: float) -> float:
+    """Electrons that vacuum sends to one pixel."""
+    return dose_e_per_A2 * pixel_size_A**2
+
+
+def normalise(
+    counts: NDArray[Any], dose_e_per_A2: float, pixel_size_A: float, detector: DetectorSection
+) -> NDArray[np.float32]:
+    """Stored counts as fractions of the incident beam: vacuum is 1 at every dose, any shape."""
+    scale = detector.gain * electrons_per_pixel(dose_e_per_A2, pixel_size_A)
+    return (counts.astype(np.float32) - np.float32(detector.offset)) / np.float32(scale)
+
+
+def turned(image: NDArray[Any], symmetry: int) -> NDArray[Any]:
+    """One of the 8 symmetries of the square, exact on its pixels: quarter turns 0–3, then the same mirrored."""
+    quarter_turns = np.rot90(image, symmetry % 4, axes=(-2, -1))
+    return quarter_turns[..., ::-1] if symmetry >= 4 else quarter_turns
+
+
+class Images(Dataset[Batch]):
+    """Images of one split. An address is `epoch · length + place`, so what a visit draws depends on it alone.
+
+    Args:
+        released: The image set.
+        split: Which split.
+        detector: Offset, gain and, for fresh noise, dose and readout.
+        seed: Training seed; None for images as stored, neither turned nor exposed again.
+        redraw_noise: A fresh dose and noise at each visit.
+        preload: Hold the split in memory.
+    """
+
+    def __init__(
+        self,
+        released: Released,
+        split: Split,
+        detector: DetectorSection,
+        *,
+        seed: int | None = None,
+        redraw_noise: bool = False,
+        preload: bool = False,
+    ) -> None:
+        table = released.rows(split)
+        self.rows = table["image"].to_numpy(dtype=np.int64)
+        self.doses = table["dose_e_per_A2"].to_numpy(dtype=np.float64)
+        self.targets = targets_of(table)
+        self.pixel_size_A = released.pixel_size_A
+        self.detector, self.seed, self.redraw_noise = detector, seed, redraw_noise
+        self.mtf = table[list(MTF)].to_numpy(dtype=np.float64)
+        self._clean, self._counts = released.clean, released.counts
+        self._where = self.rows
+        if preload:
+            self._clean = self._clean.oindex[self.rows]
+            self._counts = self._counts.oindex[self.rows]
+            self._where = np.arange(len(self.rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, address: int) -> Batch:
+        epoch, place = divmod(int(address), len(self))
+        row, where, dose = int(self.rows[place]), int(self._where[place]), float(self.doses[place])
+        clean = np.asarray(self._clean[where], dtype=np.float32)
+        symmetry = 0
+        redrawn = None
+        if self.seed is not None:
+            rng = rng_for("redraw", self.seed, epoch, row)
+            symmetry = int(rng.integers(8))
+            if self.redraw_noise:
+                dose = draw_value(self.detector.dose_e_per_A2, rng)
+                redrawn = self._expose(clean, dose, place, rng)
+        counts = np.asarray(self._counts[where]) if redrawn is None else redrawn
+        image = normalise(counts, dose, self.pixel_size_A, self.detector)
+        return Batch(
+            torch.from_numpy(turned(image, symmetry).copy())[None],
+            torch.from_numpy(turned(clean, symmetry).copy())[None],
+            torch.tensor(electrons_per_pixel(dose, self.pixel_size_A), dtype=torch.float32),
+            torch.from_numpy(self.targets[place]),
+            torch.tensor(row),
+        )
+
+    def _expose(
+        self, clean: NDArray[np.float32], dose_e_per_A2: float, place: int, rng: np.random.Generator
+    ) -> NDArray[np.uint16]:
+        c1, c2, c3 = self.mtf[place].tolist()
+        return expose(
+            clean,
+            dose_e_per_A2=dose_e_per_A2,
+            readout_e=draw_value(self.detector.readout_e, rng),
+            mtf_parameters=(c1, c2, c3),
+            pixel_size_A=self.pixel_size_A,
+            detector=self.detector,
+            rng=rng,
+        )
+
+
+class Visits(Sampler[int]):
+    """Addresses of one epoch in an order that depends on seed and epoch alone; Lightning calls `set_epoch`."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        order = rng_for("order", self.seed, self.epoch).permutation(self.length)
+        return iter((self.epoch * self.length + order).tolist())
+
+
+class ImageData(LightningDataModule):
+    """Loaders of the three splits that training and evaluation use; calibration is left for calibration."""
+
+    def __init__(
+        self,
+        released: Released,
+        settings: TaskSettings,
+        detector: DetectorSection,
+        *,
+        seed: int = 0,
+        loader_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.released, self.settings, self.detector = released, settings, detector
+        self.seed, self.loader_workers = seed, loader_workers
+
+    def images(self, split: Split) -> Images:
+        training = split == "train"
+        pixels = int(np.prod(self.released.counts.shape[1:]))
+        small = 4 * pixels * len(self.released.rows(split)) < PRELOAD_BYTES  # two arrays of two bytes a pixel
+        return Images(
+            self.released,
+            split,
+            self.detector,
+            seed=self.seed if training else None,
+            redraw_noise=training and self.settings.redraw_noise,
+            preload=small and self.loader_workers == 0,  # a worker would get its own copy
+        )
+
+    def loader(self, split: Split) -> DataLoader[Batch]:
+        images = self.images(split)
+        return DataLoader(
+            images,
+            batch_size=self.settings.batch_size,
+            sampler=Visits(len(images), self.seed) if split == "train" else None,
+            num_workers=self.loader_workers,
+            # zarr's threads do not survive a fork
+            multiprocessing_context="forkserver" if self.loader_workers else None,
+            persistent_workers=self.loader_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self.loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self.loader("test")

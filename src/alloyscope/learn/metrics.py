@@ -1,0 +1,164 @@
+"""Scores with intervals. Images of one particle resemble each other, so every interval counts particles."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from alloyscope.errors import GateError
+from alloyscope.ids import rng_for
+
+DATA_RANGE = 1.0  # of PSNR and SSIM: from nothing to the incident beam
+RESAMPLES = 1000
+NORMAL_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+# images → particles
+PER_PARTICLE = {"ordering": "first", "p_core_shell": "mean", "n_atoms": "first", "n_atoms_predicted": "mean",
+                "fraction_first": "first", "fraction_first_predicted": "mean"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean with its 95 % interval; low and high are None where there is no interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def entries(self, name: str) -> dict[str, float | None]:
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def psnr_dB(image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio of each image [dB], (n, 1, y, x) → (n,); the peak is the incident beam."""
+    each: torch.Tensor = peak_signal_noise_ratio(image, truth, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
+    return each
+
+
+def ssim(image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Structural similarity of each image (Wang et al. 2004, Gaussian window of σ 1.5), (n, 1, y, x) → (n,)."""
+    each = structural_similarity_index_measure(image, truth, data_range=DATA_RANGE, reduction="none")
+    assert isinstance(each, torch.Tensor)
+    return each.reshape(-1)
+
+
+def check_separation(seen: Collection[int], tested: Collection[int]) -> None:
+    """No test particle may have been seen in training or used to choose the checkpoint.
+
+    Raises:
+        GateError: names the particles.
+    """
+    if shared := sorted(set(seen) & set(tested)):
+        raise GateError(
+            f"{len(shared)} of {len(set(tested))} test particles were seen in training or validation: "
+            f"{', '.join(map(str, shared[:5]))}{' …' if len(shared) > 5 else ''}; "
+            "train again on this image set, whose splits must not share particles"
+        )
+
+
+def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson, J. Am. Stat. Assoc. 22, 209 (1927)); successes may be fractional."""
+    share, z2 = successes / trials, NORMAL_95**2
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = NORMAL_95 / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def proportion(correct: ArrayLike, particles: ArrayLike) -> Score:
+    """Share of correct images; the interval counts particles, as if all views of one agreed: rather too wide."""
+    values = np.asarray(correct, dtype=float)
+    share = float(values.mean())
+    n_particles = len(np.unique(np.asarray(particles)))
+    low, high = wilson_interval(share * n_particles, n_particles)
+    return Score(share, low, high)
+
+
+def mean_score(values: ArrayLike, particles: ArrayLike) -> Score:
+    """Mean over images; 95 % percentile interval of RESAMPLES draws of particles with all their images.
+
+    With one particle there is no interval.
+    """
+    frame = pd.DataFrame({"value": np.asarray(values, dtype=float), "particle": np.asarray(particles)})
+    groups = frame.groupby("particle")["value"].agg(["sum", "count"])
+    mean = float(frame["value"].mean())
+    if len(groups) < 2:
+        return Score(mean, None, None)
+    rng = rng_for("bootstrap", len(groups))
+    sums, counts = groups["sum"].to_numpy(), groups["count"].to_numpy()
+    means = np.empty(RESAMPLES)
+    for draw in range(RESAMPLES):  # one at a time: RESAMPLES × 20 000 particles would not fit
+        picked = rng.integers(len(groups), size=len(groups))
+        means[draw] = sums[picked].sum() / counts[picked].sum()
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Score(mean, float(low), float(high))
+
+
+def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int) -> list[list[int]]:
+    """Counts [true class][predicted class]."""
+    table = np.zeros((n_classes, n_classes), dtype=int)
+    np.add.at(table, (truth, predicted), 1)
+    rows: list[list[int]] = table.tolist()
+    return rows
+
+
+def balanced_accuracy(matrix: list[list[int]]) -> float:
+    """Mean over the classes that occur of the share of each that is found."""
+    found = [row[index] / sum(row) for index, row in enumerate(matrix) if sum(row)]
+    return float(np.mean(found))
+
+
+def reading_scores(table: pd.DataFrame, training: pd.DataFrame, orderings: Sequence[str]) -> dict[str, Any]:
+    """Scores of readings, per image and, from the mean over the views, per particle.
+
+    Args:
+        table: Test images: particle, truth and prediction of ordering, n_atoms, fraction_first.
+        training: Training images; what a guess without looking is made of.
+        orderings: Class names.
+
+    Returns:
+        Flat scores `name`, `name_low`, `name_high` per image, baselines, and `per_particle` of the same form.
+    """
+    particles = table.groupby("particle", as_index=False).agg(PER_PARTICLE)
+    core_shell = particles["p_core_shell"] > 0.5
+    particles["ordering_predicted"] = np.where(core_shell, orderings[0], orderings[1])
+    return _reading(table, training, orderings) | {"per_particle": _reading(particles, training, orderings)}
+
+
+def _reading(table: pd.DataFrame, training: pd.DataFrame, orderings: Sequence[str]) -> dict[str, Any]:
+    groups = table["particle"]
+    truth, predicted = (
+        np.array([orderings.index(name) for name in table[column]], dtype=np.int64)
+        for column in ("ordering", "ordering_predicted")
+    )
+    matrix = confusion(truth, predicted, len(orderings))
+    size_error = (table["n_atoms_predicted"] - table["n_atoms"]).abs()
+    composition_error = (table["fraction_first_predicted"] - table["fraction_first"]).abs()
+    return {
+        **proportion(truth == predicted, groups).entries("accuracy"),
+        # the better of the two constant answers; the training's majority could be the worse one here
+        "accuracy_baseline": float(table["ordering"].value_counts(normalize=True).max()),
+        "balanced_accuracy": balanced_accuracy(matrix),
+        "confusion": {"labels": list(orderings), "true_by_predicted": matrix},
+        **mean_score(size_error, groups).entries("size_mae_atoms"),
+        "size_mae_baseline_atoms": float((table["n_atoms"] - training["n_atoms"].mean()).abs().mean()),
+        **mean_score(composition_error, groups).entries("composition_mae"),
+        "composition_mae_baseline": float((table["fraction_first"] - training["fraction_first"].mean()).abs().mean()),
+    }
+
+
+def denoising_scores(table: pd.DataFrame) -> dict[str, Any]:
+    """PSNR and SSIM of denoised test images; of the noisy ones as the baseline."""
+    groups = table["particle"]
+    return {
+        **mean_score(table["psnr_dB"], groups).entries("psnr_dB"),
+        **mean_score(table["psnr_noisy_dB"], groups).entries("psnr_noisy_dB"),
+        **mean_score(table["ssim"], groups).entries("ssim"),
+        **mean_score(table["ssim_noisy"], groups).entries("ssim_noisy"),
+        "data_range": DATA_RANGE,
+    }

@@ -1,0 +1,129 @@
+"""Camera: image vibration, MTF, pixels, dose and noise.
+
+The point (x, y) of the field lies at column x/p − ½ and row y/p − ½ of the camera image (p: pixel size), whatever
+the grid of the wave. ASSUME the MTF describes the scintillator or sensor alone: the pixel's own aperture comes in by
+the integration over its area.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alloyscope.config import DetectorSection
+from alloyscope.contracts import View, require
+from alloyscope.microscope.arrays import CPU, Array, Backend, frequencies
+
+COUNT_MAX = 65_535
+
+
+def mtf(k_nyquist: Array, c1: Array, c2: Array, c3: Array) -> Array:
+    """(1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency (physics.md §3)."""
+    return (1 - c1) / (1 + (k_nyquist / (2 * c2)) ** c3) + c1
+
+
+def vibration_envelope(k_per_A: Array, vibration_A: Array, backend: Backend = CPU) -> Array:
+    """Fourier transform of a Gaussian of standard deviation `vibration_A`: exp(−2π² σ² k²)."""
+    return backend.xp.exp(-2 * np.pi**2 * vibration_A**2 * k_per_A**2)
+
+
+def _half_plane(size: int, field_A: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(k_y, k_x) of `rfft2` [1/Å], shapes (size, 1) and (1, size // 2 + 1)."""
+    return frequencies(size, field_A)[:, None], np.fft.rfftfreq(size, field_A / size).astype(np.float64)[None, :]
+
+
+def _area_of_sample(size: int, field_A: float) -> NDArray[np.complex64]:
+    """Turns samples of a band-limited image into means over their cells, and moves these to the cells' centres."""
+    step = field_A / size
+    ky, kx = _half_plane(size, field_A)
+    cell: NDArray[np.complex64] = (
+        np.sinc(ky * step) * np.sinc(kx * step) * np.exp(1j * np.pi * (ky + kx) * step)
+    ).astype(np.complex64)
+    return cell
+
+
+def camera_image(
+    intensity: Array, views: Sequence[View], pixels: int, field_A: float, backend: Backend
+) -> NDArray[np.float32]:
+    """Expected image at the camera's pixels, before noise.
+
+    Args:
+        intensity: Intensity on the wave's grid in units of the beam, shape (batch, size, size), float32; may be
+            overwritten.
+        views: Vibration and MTF of each image.
+        pixels: Camera pixels along each edge; size is a multiple of it.
+        field_A: Edge of the field of view [Å].
+        backend: Where `intensity` lives.
+
+    Returns:
+        Mean intensity over each pixel's area, shape (batch, pixels, pixels), float32, ≥ 0.
+
+    Raises:
+        ContractError: the grid is no multiple of the camera's pixels.
+    """
+    size = intensity.shape[-1]
+    require(size % pixels == 0, f"the grid must be a multiple of {pixels} camera pixels; got {size}")
+    ky, kx = _half_plane(size, field_A)
+    k = backend.asarray(np.hypot(ky, kx).astype(np.float32))
+    nyquist_per_A = pixels / (2 * field_A)
+
+    def column(name: str) -> Array:
+        return backend.asarray(np.array([getattr(view, name) for view in views], np.float32)[:, None, None])
+
+    response = vibration_envelope(k, column("vibration_A"), backend)
+    response = response * mtf(k / nyquist_per_A, column("mtf_c1"), column("mtf_c2"), column("mtf_c3"))
+    spectrum = backend.rfft2(intensity) * response * backend.asarray(_area_of_sample(size, field_A))
+    cells = backend.irfft2(spectrum, size)
+    bin_ = size // pixels
+    binned = cells.reshape(len(views), pixels, bin_, pixels, bin_).mean((2, 4))
+    # rounding and the MTF's weak negative lobes may fall below 0, electrons cannot
+    image: NDArray[np.float32] = np.maximum(backend.to_numpy(binned), 0).astype(np.float32)
+    return image
+
+
+def expose(
+    clean: NDArray[np.float32],
+    *,
+    dose_e_per_A2: float,
+    readout_e: float,
+    mtf_parameters: tuple[float, float, float],
+    pixel_size_A: float,
+    detector: DetectorSection,
+    rng: np.random.Generator,
+) -> NDArray[np.uint16]:
+    """Stored counts of one image.
+
+    A counting camera draws Poisson numbers of the expected image. A scintillator camera blurs its shot noise with
+    the MTF too: ASSUME the noise before the blur has the variance of the blurred mean, so that the expectation is
+    exactly `clean`. Then come readout noise, gain, offset, rounding, and clipping to 0 … 65535.
+
+    Args:
+        clean: Expected intensity in units of the beam, shape (height, width).
+        dose_e_per_A2: Electrons per area of the incident beam.
+        readout_e: Standard deviation of the readout noise per pixel [electrons].
+        mtf_parameters: c1, c2, c3 of the MTF; used by a scintillator camera.
+        pixel_size_A: Pixel edge [Å].
+        detector: Kind of camera, gain, offset.
+        rng: Random stream; draws run over row, column: first Poisson, then readout.
+
+    Returns:
+        Counts, shape (height, width), uint16.
+
+    Raises:
+        ContractError: clean is not one image, or negative or missing anywhere.
+    """
+    require(clean.ndim == 2, f"clean must be (y, x); got {clean.shape}")
+    require(bool((clean >= 0).all()), "clean must be finite and ≥ 0")
+    mean = clean.astype(np.float64) * (dose_e_per_A2 * pixel_size_A**2)
+    electrons = rng.poisson(mean).astype(np.float64)
+    if detector.camera == "scintillator":
+        electrons = mean + _blur(electrons - mean, mtf_parameters)
+    if readout_e > 0:
+        electrons = electrons + readout_e * rng.standard_normal(mean.shape)
+    return np.clip(np.rint(detector.gain * electrons + detector.offset), 0, COUNT_MAX).astype(np.uint16)
+
+
+def _blur(noise: NDArray[np.float64], parameters: tuple[float, float, float]) -> NDArray[np.float64]:
+    height, width = noise.shape
+    ky, kx = 2 * np.fft.fftfreq(height)[:, None], 2 * np.fft.rfftfreq(width)[None, :]
+    return np.fft.irfft2(np.fft.rfft2(noise) * mtf(np.hypot(ky, kx), *parameters), s=noise.shape)

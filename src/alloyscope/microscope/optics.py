@@ -1,0 +1,161 @@
+"""Objective lens: aberrations, aperture and partial coherence of exit waves, with abTEM's names and signs.
+
+A wave of shape (batch, y, x) passes through one set of optics per wave of the batch. With w = α e^{iφ} (scattering
+angle and azimuth) every aberration is a monomial, χ = (2π/λ) Σ Re(c̄ w^a w̄^b) / (n + 1) with c = C_nm e^{imφ_nm},
+a = (n + 1 + m) / 2, b = (n + 1 − m) / 2 (Krivanek's notation; Uhlemann & Haider 1998 write the same in complex form).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alloyscope.contracts import View, require
+from alloyscope.microscope.arrays import Array, Backend, frequencies
+from alloyscope.units import electron_wavelength_A
+
+# (order n, symmetry m, coefficient [Å], angle [rad]); defocus = −C10
+TERMS: tuple[tuple[int, int, Callable[[View], float], Callable[[View], float]], ...] = (
+    (1, 0, lambda v: -v.defocus_A, lambda v: 0.0),
+    (1, 2, lambda v: v.C12_A, lambda v: v.phi12_rad),
+    (2, 1, lambda v: v.C21_A, lambda v: v.phi21_rad),
+    (2, 3, lambda v: v.C23_A, lambda v: v.phi23_rad),
+    (3, 0, lambda v: v.C30_A, lambda v: 0.0),
+    (3, 2, lambda v: v.C32_A, lambda v: v.phi32_rad),
+    (3, 4, lambda v: v.C34_A, lambda v: v.phi34_rad),
+    (5, 0, lambda v: v.C50_A, lambda v: 0.0),
+)
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The grid of angles on which waves pass the lens.
+
+    Attributes:
+        size: Grid points along each edge.
+        field_A: Edge of the field of view [Å].
+        voltage_kV: Acceleration voltage.
+    """
+
+    size: int
+    field_A: float
+    voltage_kV: float
+
+    @property
+    def wavelength_A(self) -> float:
+        return electron_wavelength_A(self.voltage_kV)
+
+    def angles(self, backend: Backend) -> Array:
+        """w = λ (k_x + i k_y) [rad], shape (y, x), complex64."""
+        k = self.wavelength_A * frequencies(self.size, self.field_A)
+        return backend.asarray((k[None, :] + 1j * k[:, None]).astype(np.complex64))
+
+
+def _column(values: Sequence[complex] | Sequence[float], dtype: str, backend: Backend) -> Array:
+    """One value per wave, shape (batch, 1, 1)."""
+    column: NDArray[np.generic] = np.array(values, dtype)[:, None, None]
+    return backend.asarray(column)
+
+
+def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: Backend) -> tuple[Array, Array]:
+    """Aberration function χ and its gradient.
+
+    Args:
+        w: Complex scattering angles [rad], shape (y, x).
+        views: Optics of each wave.
+        wavelength_A: Electron wavelength [Å].
+        backend: Where `w` lives.
+
+    Returns:
+        χ [rad], shape (batch, y, x), and ∂χ/∂α_x + i ∂χ/∂α_y, complex, same shape.
+    """
+    conj = backend.xp.conj
+    powers = [backend.ones(tuple(w.shape), "complex64")]  # w⁰ … w⁵; repeated products, exact and fast everywhere
+    for _ in range(max(n for n, *_ in TERMS)):
+        powers.append(powers[-1] * w)
+    chi = backend.zeros((len(views), *w.shape), "float32")
+    gradient = backend.zeros((len(views), *w.shape), "complex64")
+    for n, m, magnitude, angle in TERMS:
+        values = [magnitude(view) * np.exp(1j * m * angle(view)) * 2 * np.pi / wavelength_A for view in views]
+        if not any(values):
+            continue
+        c = _column(values, "complex64", backend)
+        a, b = (n + 1 + m) // 2, (n + 1 - m) // 2
+        # ∂χ/∂α_x + i ∂χ/∂α_y = 2 ∂χ/∂w̄
+        outer = c * (a / (n + 1)) * conj(powers[a - 1])
+        if b:
+            inner = conj(c) * (b / (n + 1)) * powers[a] * conj(powers[b - 1])
+            chi += (inner * conj(w)).real / b
+            gradient += outer * powers[b] + inner
+        else:
+            chi += (conj(c) * powers[a]).real / (n + 1)
+            gradient += outer
+    return chi, gradient
+
+
+def aperture(w: Array, cutoffs_rad: Array, step_rad: float, backend: Backend) -> Array:
+    """Round objective aperture with an edge softened over one grid step, as abTEM's."""
+    return backend.xp.clip((cutoffs_rad - abs(w)) / step_rad + 0.5, 0, 1)
+
+
+def temporal_envelope(w: Array, focal_spreads_A: Array, wavelength_A: float, backend: Backend) -> Array:
+    """exp(−(π Δ α² / 2λ)²), Δ the 1/e width √2 σ of the focal distribution [Å]."""
+    return backend.xp.exp(-((np.pi / (2 * wavelength_A) * focal_spreads_A * abs(w) ** 2) ** 2))
+
+
+def spatial_envelope(gradient: Array, angular_spreads_rad: Array, backend: Backend) -> Array:
+    """exp(−(δ/2)² |∇χ|²), δ the 1/e width √2 σ of the illumination's angles [rad]."""
+    return backend.xp.exp(-((angular_spreads_rad / 2 * abs(gradient)) ** 2))
+
+
+def transfer_function(views: Sequence[View], lens: Lens, backend: Backend, temporal: bool = True) -> Array:
+    """exp(−iχ) times aperture and envelopes, shape (batch, y, x), complex64."""
+    xp = backend.xp
+    w = lens.angles(backend)
+    chi, gradient = aberrations(w, views, lens.wavelength_A, backend)
+    amplitude = spatial_envelope(
+        gradient, _column([1e-3 * v.angular_spread_mrad for v in views], "float32", backend), backend
+    )
+    cutoffs = _column([1e-3 * v.aperture_mrad for v in views], "float32", backend)
+    amplitude = amplitude * aperture(w, cutoffs, lens.wavelength_A / lens.field_A, backend)
+    if temporal:
+        spreads = _column([v.focal_spread_A for v in views], "float32", backend)
+        amplitude = amplitude * temporal_envelope(w, spreads, lens.wavelength_A, backend)
+    result = backend.zeros(tuple(chi.shape), "complex64")
+    result.real[...] = amplitude * xp.cos(chi)
+    result.imag[...] = -amplitude * xp.sin(chi)
+    return result
+
+
+def image_intensity(waves: Array, views: Sequence[View], lens: Lens, backend: Backend) -> Array:
+    """Intensity behind the lens, in units of the incident beam.
+
+    With `n_foci` = 1 the spread of focus is an envelope on the wave; with more it is the mean intensity over as many
+    Gauss–Hermite foci, which holds for strong objects too.
+
+    Args:
+        waves: Exit waves, shape (batch, y, x), complex64; not changed.
+        views: Optics of each wave; all share n_foci.
+        lens: Grid and voltage.
+        backend: Where `waves` live.
+
+    Returns:
+        Intensity, shape (batch, y, x), float32.
+
+    Raises:
+        ContractError: another number of views than waves, or different n_foci in one batch.
+    """
+    require(len(views) == waves.shape[0], f"needs one view per wave; got {len(views)} for {waves.shape[0]} waves")
+    n_foci = {view.n_foci for view in views}
+    require(len(n_foci) == 1, f"the views of a batch must share n_foci; got {sorted(n_foci)}")
+    spectrum = backend.fft2(1 * waves)
+    if n_foci == {1}:
+        return abs(backend.ifft2(spectrum * transfer_function(views, lens, backend))) ** 2
+    nodes, weights = np.polynomial.hermite.hermgauss(n_foci.pop())
+    total = backend.zeros(tuple(waves.shape), "float32")
+    for node, weight in zip(nodes.tolist(), (weights / np.sqrt(np.pi)).tolist()):
+        foci = [replace(view, defocus_A=view.defocus_A + node * view.focal_spread_A) for view in views]
+        transfer = transfer_function(foci, lens, backend, temporal=False)
+        total += weight * abs(backend.ifft2(spectrum * transfer)) ** 2
+    return total

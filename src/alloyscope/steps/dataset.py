@@ -1,0 +1,253 @@
+"""Release the images: check every shard, join the labels, write the store's metadata.
+
+Reads the hrtem manifests, tables and shards and structures.parquet. Writes images.parquet (one row per image), the
+metadata of images.zarr, and, last, dataset.json, the account of the released set. With --min-chunks it works on the
+chunks finished so far; rows of absent chunks do not appear.
+"""
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from alloyscope.config import DetectorSection, ImagingSection, Split
+from alloyscope.errors import StoreError
+from alloyscope.ids import chunk_name
+from alloyscope.imaging import gates
+from alloyscope.plan import RECIPES
+from alloyscope.progress import progress
+from alloyscope.provenance import Stopwatch
+from alloyscope.steps.arguments import add_section
+from alloyscope.store import images as store
+from alloyscope.store.atomic import checksum, digest, write_json
+from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all
+from alloyscope.store.tables import Columns, read_table, write_table
+
+LABELS: Columns = {
+    "split": "string",
+    "protocol": "string",
+    "ordering": "string",
+    "n_atoms": "int64",
+    "n_first": "int64",
+    "n_second": "int64",
+    "fraction_first": "float64",
+}
+HASHING_THREADS = 4  # hashlib releases the interpreter lock; a file system answers several readers faster than one
+
+
+def run(
+    *,
+    images: Path,
+    chunks: int,
+    min_chunks: int | None,
+    capacity: int,
+    structures: Path,
+    imaging: ImagingSection,
+    detector: DetectorSection,
+    out: Path,
+) -> None:
+    """Release the chunks finished.
+
+    Args:
+        images: Folder of the hrtem manifests and shards.
+        chunks: Imaging chunks of the campaign.
+        min_chunks: None: all are needed; a number: so many are enough.
+        capacity: Particles of a full imaging chunk.
+        structures: Table of labels, structures.parquet.
+        imaging: Views, pixels.
+        detector: Gain and offset, for the attributes of `counts`.
+        out: dataset.json; images.parquet is written beside it.
+
+    Raises:
+        StoreError: chunks are missing, damaged, or do not account for every image; names the chunk.
+        GateError: a particle is in two splits, or the rotations are not uniform.
+    """
+    watch = Stopwatch("dataset")
+    labels = read_labels(structures)
+    manifests = read_all(images, finished(images, chunks, min_chunks))
+    if min_chunks is not None:
+        manifests = labelled_chunks(manifests, labels, min(min_chunks, chunks), structures)
+    verify(manifests, images)
+    shard = store.ShardShape(capacity, imaging.views, imaging.pixels)
+    table = pd.concat([chunk_rows(manifest, images, shard) for manifest in manifests], ignore_index=True)
+    table = join_labels(table, labels, structures)
+    gates.splits_disjoint(table["particle"], table["split"])
+    gates.rotations_uniform(table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
+
+    n_chunks = manifests[-1].chunk + 1
+    store.write_metadata(images, n_chunks, shard, attributes(imaging, detector))
+    write_table(out.parent / "images.parquet", table, {**store.CHUNK_COLUMNS, **LABELS})
+    valid = table[table["valid"]]
+    write_json(
+        out,
+        {
+            "n_images": len(table),
+            "n_valid_images": len(valid),
+            "n_particles": int(table["particle"].nunique()),
+            "chunks": len(manifests),
+            "chunks_planned": chunks,
+            "shape": [n_chunks * shard.images, imaging.pixels, imaging.pixels],
+            "views": imaging.views,
+            "capacity": capacity,
+            "pixel_size_A": imaging.pixel_size_A,
+            "gain": detector.gain,
+            "offset": detector.offset,
+            "splits": split_account(valid),
+            "digest": digest(
+                "dataset",
+                str(RECIPES["dataset"]),
+                checksum(structures),
+                imaging.as_json(),
+                detector.as_json(),
+                *(f"{manifest.digest} {sorted(manifest.files.items())}" for manifest in manifests),
+            ),
+            "provenance": watch.record(),
+        },
+    )
+
+
+def verify(manifests: Sequence[Manifest], folder: Path) -> None:
+    """Every file of every chunk has the checksum of its manifest.
+
+    Raises:
+        StoreError: the first that has not, by chunk.
+    """
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        checks = pool.map(lambda manifest: manifest.verify(folder), manifests)
+        for _ in progress(checks, len(manifests), "chunks verified"):
+            pass
+
+
+def chunk_rows(manifest: Manifest, folder: Path, shard: store.ShardShape) -> pd.DataFrame:
+    """Rows of one chunk, checked against its manifest: every view of every particle, in its place.
+
+    Raises:
+        StoreError: images are unaccounted for.
+    """
+    name = chunk_name(manifest.chunk)
+    expected = {
+        *(store.shard_name(array, manifest.chunk) for array in store.DTYPES),
+        f"chunk-{name}.parquet",
+    }
+    mend = f"delete {folder / manifest_name(manifest.chunk)} and run snakemake again"
+    if manifest.files.keys() != expected:
+        raise StoreError(
+            f"chunk {name}: its manifest must list {sorted(expected)}; got {sorted(manifest.files)}; {mend}"
+        )
+    rows = read_table(folder / f"chunk-{name}.parquet")
+    first = manifest.chunk * shard.capacity
+    particles = np.array([slot.particle for slot in manifest.slots], np.int64)
+    valid = np.array([slot.valid for slot in manifest.slots], bool)
+    sound = (
+        0 < len(particles) <= shard.capacity
+        and np.array_equal(particles, first + np.arange(len(particles)))
+        and np.array_equal(rows["particle"], np.repeat(particles, shard.views))
+        and np.array_equal(rows["view"], np.tile(np.arange(shard.views), len(particles)))
+        and np.array_equal(rows["image"], first * shard.views + np.arange(len(rows)))
+        and np.array_equal(rows["valid"], np.repeat(valid, shard.views))
+    )
+    if not sound:
+        raise StoreError(
+            f"chunk {name}: {len(particles)} particles in {shard.views} views need {len(particles) * shard.views} rows "
+            f"in order, from particle {first} on; its table has {len(rows)}; {mend}"
+        )
+    return rows
+
+
+def read_labels(path: Path) -> pd.DataFrame:
+    """Labels of each particle.
+
+    Raises:
+        GateError: a particle is in two splits.
+        StoreError: the table is missing or damaged, or a particle has several rows.
+    """
+    labels = read_table(path)
+    if missing := {"particle", "valid", *LABELS} - set(labels.columns):
+        raise StoreError(f"{path}: has no column {', '.join(sorted(missing))}; run the structures step again")
+    gates.splits_disjoint(labels["particle"], labels["split"])
+    if labels["particle"].duplicated().any():
+        twice = int(labels.loc[labels["particle"].duplicated(), "particle"].iloc[0])
+        raise StoreError(f"{path}: particle {twice} has several rows; run the structures step again")
+    return labels[["particle", "valid", *LABELS]]
+
+
+def labelled_chunks(manifests: Sequence[Manifest], labels: pd.DataFrame, needed: int, path: Path) -> list[Manifest]:
+    """Chunks whose particles all have labels: a growing campaign may have imaged more than its table of labels holds.
+
+    Raises:
+        StoreError: fewer than needed.
+    """
+    known = set(labels["particle"].tolist())
+    kept = [manifest for manifest in manifests if known.issuperset(slot.particle for slot in manifest.slots)]
+    if len(kept) < needed:
+        raise StoreError(
+            f"{path}: labels {len(kept)} of {len(manifests)} imaged chunks, {needed} are needed; "
+            f"run the structures step again"
+        )
+    return kept
+
+
+def join_labels(table: pd.DataFrame, labels: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Image rows with the labels of their particles.
+
+    Raises:
+        StoreError: an imaged particle has no labels.
+    """
+    wanted = labels.rename(columns={"valid": "labelled"})
+    joined = table.merge(wanted, on="particle", how="left", sort=False)
+    unlabelled = joined["split"].isna() | (joined["valid"] & ~joined["labelled"].fillna(False).astype(bool))
+    if unlabelled.any():
+        raise StoreError(
+            f"{path}: {joined.loc[unlabelled, 'particle'].nunique()} imaged particles have no labels, the first is "
+            f"{int(joined.loc[unlabelled, 'particle'].iloc[0])}; run the structures step again"
+        )
+    return joined.drop(columns="labelled")
+
+
+def split_account(valid: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Particles and images of each split that can be used."""
+    return {
+        split: {
+            "particles": int(valid.loc[valid["split"] == split, "particle"].nunique()),
+            "images": int((valid["split"] == split).sum()),
+        }
+        for split in get_args(Split)
+    }
+
+
+def attributes(imaging: ImagingSection, detector: DetectorSection) -> dict[str, dict[str, Any]]:
+    """Attributes of the group and of its arrays, for readers without this package."""
+    scale = {"pixel_size_A": imaging.pixel_size_A}
+    return {
+        "": {**scale, "views": imaging.views, "voltage_kV": imaging.voltage_kV},
+        store.CLEAN: {**scale, "units": "intensity of the incident beam"},
+        store.COUNTS: {**scale, "units": "counts", "gain": detector.gain, "offset": detector.offset},
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, required=True, help="folder of hrtem manifests and shards")
+    parser.add_argument("--chunks", type=int, required=True, help="imaging chunks of the campaign")
+    parser.add_argument("--min-chunks", type=int, help="start when so many are finished (default: all)")
+    parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
+    parser.add_argument("--structures", type=Path, required=True, help="structures.parquet")
+    add_section(parser, "imaging", ImagingSection)
+    add_section(parser, "detector", DetectorSection)
+    parser.add_argument("--out", type=Path, required=True, help="dataset.json to write")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    run(
+        images=arguments.images,
+        chunks=arguments.chunks,
+        min_chunks=arguments.min_chunks,
+        capacity=arguments.capacity,
+        structures=arguments.structures,
+        imaging=arguments.imaging,
+        detector=arguments.detector,
+        out=arguments.out,
+    )

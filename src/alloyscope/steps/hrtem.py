@@ -1,0 +1,233 @@
+"""Simulate the HRTEM images of one imaging chunk: a whole shard of clean and noisy images.
+
+Reads the manifests and structures of the md chunks it covers. Writes one shard of `clean` and one of `counts` into
+images.zarr beside the manifest, a table with every drawn parameter of every image, and, last, the manifest.
+Particles that failed in md keep their places: NaN and 0 in the arrays, valid False and the reason in the table.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from alloyscope import plan
+from alloyscope.config import DetectorSection, ImagingSection, OpticsSection, bounds
+from alloyscope.contracts import Structure, View
+from alloyscope.errors import ConfigError, StoreError
+from alloyscope.ids import chunk_name, image_id, rng_for
+from alloyscope.imaging import gates
+from alloyscope.imaging.hrtem import Imager, Job, check_against_reference, imager_for
+from alloyscope.microscope.detector import expose
+from alloyscope.progress import log, progress
+from alloyscope.provenance import Stopwatch
+from alloyscope.steps.arguments import add_section
+from alloyscope.store import images as store
+from alloyscope.store.atomic import checksum, digest
+from alloyscope.store.manifests import Manifest, Slot, manifest_name, read_all
+from alloyscope.store.structures import by_particle, read_structures
+from alloyscope.store.tables import write_table
+from alloyscope.units import electron_wavelength_A
+
+
+def run(
+    *,
+    chunk: int,
+    md_chunks: Sequence[int],
+    structures: Path,
+    capacity: int,
+    seed: int,
+    imaging: ImagingSection,
+    optics: OpticsSection,
+    detector: DetectorSection,
+    manifest: Path,
+) -> None:
+    """Make one imaging chunk.
+
+    Args:
+        chunk: Number of the imaging chunk.
+        md_chunks: The md chunks it covers, in order.
+        structures: Folder of their manifests and structures.
+        capacity: Particles of a full imaging chunk.
+        seed: Seed of the campaign.
+        imaging: Engine, grid, camera.
+        optics: Draws of the lens.
+        detector: Draws of dose and camera.
+        manifest: Written last; the data lie beside it.
+
+    Raises:
+        ConfigError: the aperture is wider than the grid's band limit.
+        StoreError: an input is missing or damaged, or an output cannot be written.
+        GateError: an image would be wrong.
+    """
+    watch = Stopwatch("hrtem")
+    check_microscope(imaging, optics)
+    sources = read_all(structures, md_chunks)
+    slots = [slot for source in sources for slot in source.slots]
+    check_slots(slots, chunk, capacity, structures)
+    snapshots = read_snapshots(sources, structures)
+    views = [
+        plan.view(slot.particle, number, imaging, optics, detector, seed)
+        for slot in slots
+        for number in range(imaging.views)
+    ]
+    imager = imager_for(imaging)
+    # one thread: the products are small, and the last bits must not depend on the number of cores
+    with threadpool_limits(1):
+        arrays, seconds = make_images(imager, views, snapshots, capacity, detector, seed)
+        check_sample(imager, [(snapshots[v.particle], v) for v in views if v.particle in snapshots], chunk, seed)
+
+    folder = manifest.parent
+    shard = store.ShardShape(capacity, imaging.views, imaging.pixels)
+    files = store.write_shard(folder, chunk, shard, arrays)
+    table = folder / f"chunk-{chunk_name(chunk)}.parquet"
+    write_table(table, chunk_table(views, slots, chunk, capacity, imaging.views), store.CHUNK_COLUMNS)
+    inputs = [checksum(structures / manifest_name(source.chunk)) for source in sources]
+    sections = (imaging.as_json(), optics.as_json(), detector.as_json())
+    Manifest(
+        stage="hrtem",
+        chunk=chunk,
+        digest=digest("hrtem", str(plan.RECIPES["hrtem"]), str(seed), str(capacity), *sections, *inputs),
+        slots=tuple(
+            Slot(slot.particle, slot.valid, slot.reason, seconds=seconds.get(slot.particle, 0.0)) for slot in slots
+        ),
+        files={name: checksum(folder / name) for name in (*files, table.name)},
+        counts={"images": len(snapshots) * imaging.views, "saturated_pixels": int((arrays["counts"] == 65_535).sum())},
+        provenance=watch.record(),
+    ).write(manifest)
+
+
+def check_microscope(imaging: ImagingSection, optics: OpticsSection) -> None:
+    """The grid carries the widest aperture; the wavelength is right."""
+    wavelength_A = electron_wavelength_A(imaging.voltage_kV)
+    gates.wavelength_is_relativistic(wavelength_A, imaging.voltage_kV)
+    limit_mrad = 1e3 * wavelength_A * imaging.band_limit_per_A
+    widest_mrad = bounds(optics.aperture_mrad)[1]
+    if widest_mrad >= limit_mrad:
+        raise ConfigError(
+            f"optics.aperture_mrad: must stay below the {limit_mrad:.1f} mrad that imaging.grid {imaging.grid} carries "
+            f"over {imaging.field_A:.1f} Å; got {widest_mrad:g}"
+        )
+
+
+def check_slots(slots: Sequence[Slot], chunk: int, capacity: int, structures: Path) -> None:
+    """The md chunks hold the particles of this imaging chunk, in order, none left out."""
+    got = [slot.particle for slot in slots]
+    first = chunk * capacity
+    if not got or len(got) > capacity or got != list(range(first, first + len(got))):
+        raise StoreError(
+            f"{structures}: imaging chunk {chunk_name(chunk)} needs the particles from {first} on, {capacity} at most, "
+            f"in order; its md manifests hold {len(got)}: {got[:3]} … {got[-1:]}"
+        )
+
+
+def read_snapshots(sources: Sequence[Manifest], structures: Path) -> dict[int, list[Structure]]:
+    """Snapshots of the valid particles.
+
+    Raises:
+        StoreError: a file differs from its manifest, or a valid particle has no structure.
+    """
+    found: dict[int, list[Structure]] = {}
+    for source in sources:
+        source.verify(structures)
+        for name in source.files:
+            if name.endswith(".extxyz"):
+                found |= by_particle(read_structures(structures / name))
+        if missing := set(source.valid_particles) - found.keys():
+            raise StoreError(
+                f"{structures / manifest_name(source.chunk)}: particle {min(missing)} is valid but has no structure; "
+                f"delete the manifest and run snakemake again"
+            )
+    valid = {particle for source in sources for particle in source.valid_particles}
+    return {particle: found[particle] for particle in sorted(valid)}
+
+
+def make_images(
+    imager: Imager,
+    views: Sequence[View],
+    snapshots: dict[int, list[Structure]],
+    capacity: int,
+    detector: DetectorSection,
+    seed: int,
+) -> tuple[dict[str, NDArray[np.generic]], dict[int, float]]:
+    """Clean and noisy images of every view of a valid particle, each in its place; seconds spent per particle."""
+    imaging = imager.imaging
+    for structure in (structures[0] for structures in snapshots.values()):
+        gates.lattice_inside_band_limit(structure, imaging.band_limit_per_A, imaging.pixel_size_A)
+    shape = (capacity * imaging.views, imaging.pixels, imaging.pixels)
+    clean = np.full(shape, np.nan, np.float16)
+    counts = np.zeros(shape, np.uint16)
+    places = [place for place, view in enumerate(views) if view.particle in snapshots]
+    jobs: list[Job] = [(snapshots[views[place].particle], views[place]) for place in places]
+    seconds: dict[int, float] = {}
+    last = time.perf_counter()
+    for place, image in zip(places, progress(imager.images(jobs), len(jobs), "images")):
+        view = views[place]
+        clean[place] = image
+        counts[place] = expose(
+            image,
+            dose_e_per_A2=view.dose_e_per_A2,
+            readout_e=view.readout_e,
+            mtf_parameters=(view.mtf_c1, view.mtf_c2, view.mtf_c3),
+            pixel_size_A=imaging.pixel_size_A,
+            detector=detector,
+            rng=rng_for("noise", seed, view.particle, view.view),
+        )
+        now = time.perf_counter()
+        seconds[view.particle] = round(seconds.get(view.particle, 0.0) + now - last, 4)
+        last = now
+    return {store.CLEAN: clean, store.COUNTS: counts}, seconds
+
+
+def check_sample(imager: Imager, jobs: Sequence[Job], chunk: int, seed: int) -> None:
+    """Some of the chunk's waves against abTEM; abTEM's own need no such check."""
+    if imager.imaging.engine != "batched" or not jobs:
+        return
+    wanted = min(imager.imaging.checked_waves, len(jobs))
+    chosen = rng_for("checked-waves", seed, chunk).choice(len(jobs), wanted, replace=False)
+    for job in (jobs[index] for index in sorted(chosen.tolist())):
+        difference = check_against_reference(imager, job)
+        log(f"particle {job[1].particle}, view {job[1].view}: {difference:.2%} of the beam (rms) from abTEM")
+
+
+def chunk_table(views: Sequence[View], slots: Sequence[Slot], chunk: int, capacity: int, n_views: int) -> pd.DataFrame:
+    """One row per image of the chunk's particles, those of failed particles included."""
+    table = store.views_table(views)
+    slot_of = {slot.particle: slot for slot in slots}
+    first = chunk * capacity * n_views
+    table["image"] = np.arange(first, first + len(views))
+    table["image_id"] = [image_id(view.particle, view.view) for view in views]
+    table["chunk"] = chunk
+    table["valid"] = [slot_of[view.particle].valid for view in views]
+    table["reason"] = [slot_of[view.particle].reason for view in views]
+    return table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chunk", type=int, required=True, help="number of the imaging chunk")
+    parser.add_argument("--md-chunks", type=int, nargs="+", required=True, help="md chunks it covers, in order")
+    parser.add_argument("--structures", type=Path, required=True, help="folder of md manifests and structures")
+    parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
+    add_section(parser, "imaging", ImagingSection)
+    add_section(parser, "optics", OpticsSection)
+    add_section(parser, "detector", DetectorSection)
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest to write")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    run(
+        chunk=arguments.chunk,
+        md_chunks=arguments.md_chunks,
+        structures=arguments.structures,
+        capacity=arguments.capacity,
+        seed=arguments.seed,
+        imaging=arguments.imaging,
+        optics=arguments.optics,
+        detector=arguments.detector,
+        manifest=arguments.manifest,
+    )

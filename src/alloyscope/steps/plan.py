@@ -1,0 +1,90 @@
+"""Write the table of planned particles.
+
+Takes the whole config as JSON. Writes one row per particle (Parquet): id, chunk, protocol, counts, split, seed; and
+campaign.json beside it, the resolved config, which `alloyscope status` reads. Nothing computes from these files: each
+stage works out its own particles from the config.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from alloyscope.config import Config, parse
+from alloyscope.errors import ConfigError
+from alloyscope.ids import particle_id, seed_for
+from alloyscope.plan import particle, split_of
+from alloyscope.progress import progress
+from alloyscope.provenance import Stopwatch
+from alloyscope.store.atomic import digest, write_json
+from alloyscope.store.tables import write_table
+
+CAMPAIGN = "campaign.json"
+COLUMNS = {
+    "particle": "int64",
+    "particle_id": "string",
+    "chunk": "int64",
+    "protocol": "string",
+    "species_first": "string",
+    "species_second": "string",
+    "n_atoms": "int64",
+    "n_first": "int64",
+    "n_second": "int64",
+    "split": "string",
+    "seed": "int64",  # of the velocities in the first attempt
+}
+
+
+def planned(config: Config) -> pd.DataFrame:
+    """One row per planned particle, with the columns of `COLUMNS`."""
+    seed, first, second = config.campaign.seed, *config.particles.species
+    rows = []
+    for number in progress(range(config.campaign.n_particles), config.campaign.n_particles, "particles"):
+        planned_particle = particle(number, config.particles, seed)
+        rows.append(
+            (
+                number,
+                particle_id(number),
+                number // config.md.particles_per_chunk,
+                planned_particle.protocol,
+                first,
+                second,
+                planned_particle.n_atoms,
+                *planned_particle.counts,
+                split_of(number, config.splits, seed),
+                seed_for("velocities", seed, number, 0),
+            )
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def run(*, config: Config, out: Path) -> None:
+    watch = Stopwatch("plan")
+    write_table(out, planned(config), COLUMNS)
+    write_json(
+        out.with_name(CAMPAIGN),
+        {
+            "config": config.model_dump(mode="json"),
+            "digest": digest(config.as_json()),
+            "provenance": watch.record(),
+        },
+    )
+
+
+def whole_config(text: str) -> Config:
+    """The whole config from JSON, with the checks across sections."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"--config: not JSON ({error}); got {text!r}") from None
+    return parse(content)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=whole_config, required=True, metavar="JSON", help="the whole config as JSON")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the Parquet table")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    run(config=arguments.config, out=arguments.out)

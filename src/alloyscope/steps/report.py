@@ -1,0 +1,381 @@
+"""Write the report: one self-contained page with the campaign's results, and summary.txt with the same in a few lines.
+
+Reads the folder of a campaign: checks of the potential, the table of particles, the released image set, and for each
+task that was evaluated its learning curve, scores and predictions; run times come from Snakemake's benchmark files.
+A task that was not evaluated has no section; a missing or damaged input is an error.
+"""
+
+import argparse
+import base64
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, get_args
+from zipfile import BadZipFile
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from alloyscope import figures
+from alloyscope.config import Config, Split, Task
+from alloyscope.errors import StoreError
+from alloyscope.ids import particle_id
+from alloyscope.provenance import Stopwatch
+from alloyscope.steps.arguments import add_section
+from alloyscope.store.atomic import read_json, write_text
+from alloyscope.store.images import CLEAN, COUNTS, read_images
+from alloyscope.store.manifests import Manifest
+from alloyscope.store.tables import read_table
+from alloyscope.structure import statistics
+from alloyscope.wording import duration, interval, mean_and_spread, minus, number
+
+GALLERY = 8
+# how the page names the columns of structures.parquet, with unit; {first} is the first species
+DESCRIPTORS = {
+    "n_atoms": "atoms",
+    "fraction_first": "{first} fraction",
+    "R_g_A": "radius of gyration R_g (Å)",
+    "eta": "chemical order η",
+    "d_com_over_Rg": "distance of the species' centres / R_g",
+    "radial_segregation_A": "{first} further out than {second} by (Å)",
+    "coverage": "{first} share of the surface atoms",
+    "mixing_sigma": "mixing σ (1 separated, 0 mixed)",
+    "warren_cowley_alpha": "Warren–Cowley α (1 separated, 0 random)",
+    "potential_energy_eV": "potential energy (eV)",
+}
+# metric, words, unit, its baseline, what that is
+SCORES: dict[Task, tuple[tuple[str, str, str, str, str], ...]] = {
+    "reading": (
+        ("accuracy", "ordering accuracy", "%", "accuracy_baseline", "always the commoner order in training"),
+        ("size_mae_atoms", "mean error in size", "atoms", "size_mae_baseline_atoms", "always the training mean"),
+        ("composition_mae", "mean error in composition", "", "composition_mae_baseline", "always the training mean"),
+    ),
+    "denoising": (
+        ("psnr_dB", "PSNR of the denoised image", "dB", "psnr_noisy_dB", "the noisy image"),
+        ("ssim", "SSIM of the denoised image", "", "ssim_noisy", "the noisy image"),
+    ),
+}
+RULES = ("potential", "plan", "md", "structures", "hrtem", "dataset", "train", "evaluate", "report")
+
+
+def embed(figure: Figure, alt: str, kind: str = "svg") -> Markup:
+    """A figure as an <img> that carries its own data."""
+    buffer = BytesIO()
+    with rc_context({"svg.hashsalt": alt}):
+        figure.savefig(buffer, format=kind, dpi=144, metadata={"Date": None} if kind == "svg" else None)
+    mime = "image/svg+xml" if kind == "svg" else "image/png"
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Markup(f'<img alt="{html.escape(alt)}" src="data:{mime};base64,{data}">')
+
+
+def read_csv(path: Path, separator: str = ",") -> pd.DataFrame:
+    """Read a text table.
+
+    Raises:
+        StoreError: missing, empty or damaged.
+    """
+    try:
+        return pd.read_csv(path, sep=separator, na_values=["-", "NA"])
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise StoreError(f"{path}: not a table ({error}); delete it and run snakemake again") from None
+
+
+def counts_of(structures: pd.DataFrame, images: pd.DataFrame) -> dict[str, Any]:
+    """Particles and images: planned, valid, failed by reason, per split."""
+    per_split = []
+    for split in get_args(Split):
+        particles, pictures = structures[structures["split"] == split], images[images["split"] == split]
+        per_split.append(
+            {
+                "split": split,
+                "particles": len(particles),
+                "valid": int(particles["valid"].sum()),
+                "images": int(pictures["valid"].sum()),
+                **{order: int((particles["ordering"] == order).sum()) for order in ("core_shell", "janus")},
+            }
+        )
+    return {
+        "particles": len(structures),
+        "valid": int(structures["valid"].sum()),
+        "failures": statistics.failures(structures),
+        "retried": int((structures["attempts"] > 1).sum()),
+        "images": int(images["valid"].sum()),
+        "splits": per_split,
+    }
+
+
+def structure_section(structures: pd.DataFrame, config: Config) -> dict[str, Any]:
+    first, second = config.particles.species
+    table = statistics.by_protocol(structures, list(DESCRIPTORS))
+    protocols = list(dict.fromkeys(table["protocol"]))
+    cells = {(row.descriptor, row.protocol): (row.mean, row.std) for row in table.itertuples()}
+    return {
+        "protocols": protocols,
+        "descriptors": [
+            (words.format(first=first, second=second), [cells[name, protocol] for protocol in protocols])
+            for name, words in DESCRIPTORS.items()
+        ],
+        "criteria": [
+            {
+                "name": words,
+                "agreement": statistics.agreement(structures, name),
+                "core_shell": statistics.core_shell_share(structures, name),
+            }
+            for name, words in statistics.CRITERIA.items()
+        ],
+        "sizes": embed(figures.sizes_and_compositions(structures), "Sizes and compositions of the particles"),
+        "orders": embed(
+            figures.order_plane(structures, config.labels.d_com_over_Rg_limit),
+            "Chemical order against the distance of the species' centres",
+        ),
+    }
+
+
+def gallery(folder: Path, images: pd.DataFrame, pixel_size_A: float) -> list[Markup]:
+    """Pairs clean | noisy from the lowest dose to the highest."""
+    valid = images[images["valid"]].sort_values(["dose_e_per_A2", "image"])
+    picked = valid.iloc[np.unique(np.linspace(0, len(valid) - 1, min(GALLERY, len(valid))).astype(int))]
+    pictures = []
+    for row in picked.to_dict("records"):
+        pair = [read_images(folder / "hrtem", name, row["image"], row["image"] + 1)[0] for name in (CLEAN, COUNTS)]
+        kind = figures.WORDS.get(str(row["ordering"]), "one species")
+        title = f"{particle_id(int(row['particle']))} · {kind} · {row['n_atoms']} atoms"
+        noisy = minus(f"{row['dose_e_per_A2']:.0f} e/Å², defocus {row['defocus_A'] / 10:+.1f} nm")
+        figure = figures.image_row(pair, ("clean", noisy), title, pixel_size_A)
+        pictures.append(embed(figure, f"{title}, clean and at {noisy}", "png"))
+    return pictures
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was evaluated of one task; curves, predictions and examples are those of the first run."""
+
+    runs: list[str]
+    metrics: list[dict[str, Any]]
+    training: dict[str, Any]
+    curves: pd.DataFrame
+    predictions: pd.DataFrame
+    examples: dict[str, NDArray[Any]]
+
+
+def read_task(folder: Path, task: Task, config: Config) -> Evaluated | None:
+    """Every run of a task; None if it was not evaluated."""
+    runs = [f"seed-{seed}" for seed in config.training.seeds]
+    runs = [run for run in runs if (folder / "evaluation" / task / run).is_dir()]
+    if not runs:
+        return None
+    evaluation, training = folder / "evaluation" / task / runs[0], folder / "training" / task / runs[0]
+    return Evaluated(
+        runs=runs,
+        metrics=[read_json(folder / "evaluation" / task / run / "metrics.json") for run in runs],
+        training=read_json(training / "run.json"),
+        curves=read_csv(training / "metrics.csv"),
+        predictions=read_table(evaluation / "predictions.parquet"),
+        examples=read_examples(evaluation / "examples.npz") if task == "denoising" else {},
+    )
+
+
+def read_examples(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays noisy, truth, denoised (n, y, x) and their image rows.
+
+    Raises:
+        StoreError: missing or damaged.
+    """
+    try:
+        with path.open("rb") as handle, np.load(handle) as stored:
+            return {name: stored[name] for name in ("noisy", "truth", "denoised", "image")}
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
+        raise StoreError(f"{path}: missing or damaged ({error}); run the step `evaluate` again") from None
+
+
+def reading_section(reading: Evaluated, species: str) -> dict[str, Any]:
+    return {
+        "training": reading.training,
+        "per_particle": reading.metrics[0]["per_particle"],
+        "curves": embed(figures.learning_curves(reading.curves), "Learning curves, reading"),
+        "confusion": embed(figures.confusion_matrix(reading.predictions), "Confusion matrix of the ordering"),
+        "scatter": embed(
+            figures.predicted_against_true(reading.predictions, species), "Predicted against true size and composition"
+        ),
+    }
+
+
+def denoising_section(denoising: Evaluated, pixel_size_A: float) -> dict[str, Any]:
+    scores = denoising.predictions.set_index("image")
+    triplets = []
+    for row, *panels in zip(*(denoising.examples[name] for name in ("image", "noisy", "truth", "denoised"))):
+        score = scores.loc[row]
+        title = (
+            f"{particle_id(int(score['particle']))} · {score['dose_e_per_A2']:.0f} e/Å² · "
+            f"PSNR {score['psnr_noisy_dB']:.1f} → {score['psnr_dB']:.1f} dB, "
+            f"SSIM {score['ssim_noisy']:.2f} → {score['ssim']:.2f}"
+        )
+        figure = figures.image_row(panels, ("noisy", "truth", "denoised"), title, pixel_size_A, shared_grey=(1, 2))
+        triplets.append(embed(figure, f"Noisy, truth, denoised: {title}", "png"))
+    return {
+        "training": denoising.training,
+        "curves": embed(figures.learning_curves(denoising.curves), "Learning curves, denoising"),
+        "triplets": triplets,
+        "doses": embed(figures.quality_against_dose(denoising.predictions), "Image quality against dose"),
+    }
+
+
+def run_times(folder: Path) -> list[dict[str, Any]]:
+    """Time and memory of each rule's jobs, in the order of the campaign; from Snakemake's benchmark files."""
+    rules = []
+    for rule in (*RULES, "haadf"):
+        tables = [read_csv(path, "\t") for path in sorted((folder / "benchmarks" / rule).glob("**/*.tsv"))]
+        if tables:
+            jobs = pd.concat(tables)
+            rules.append(
+                {
+                    "rule": rule,
+                    "jobs": len(jobs),
+                    "seconds": float(jobs["s"].sum()),
+                    "longest": float(jobs["s"].max()),
+                    "cpu": float(jobs["cpu_time"].sum()),
+                    "memory": float(jobs["max_rss"].max()),
+                }
+            )
+    return rules
+
+
+def provenances(folder: Path, config: Config) -> list[Mapping[str, Any]]:
+    """What each stage recorded of itself; of the chunk stages, their first chunk."""
+    accounts = ["potential/validation.json", "structures/structures.json", "hrtem/dataset.json"]
+    accounts += [
+        f"{stage}/{task}/seed-{seed}/{name}"
+        for stage, name in (("training", "run.json"), ("evaluation", "metrics.json"))
+        for task in get_args(Task)
+        for seed in config.training.seeds
+    ]
+    found = [read_json(folder / name).get("provenance", {}) for name in accounts if (folder / name).exists()]
+    chunks = [next(iter(sorted((folder / stage).glob("chunk-*.json"))), None) for stage in ("structures", "hrtem")]
+    found += [Manifest.read(path).provenance for path in chunks if path is not None]
+    order = {stage: place for place, stage in enumerate(RULES)}
+    return sorted((entry for entry in found if entry.get("stage") in order), key=lambda entry: order[entry["stage"]])
+
+
+def score_rows(task: Task, runs: list[str], metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per score and run: value, 95 % interval, baseline."""
+    return [
+        {
+            "words": words,
+            "run": run if len(runs) > 1 else None,
+            "unit": unit,
+            "value": content[name],
+            "low": content[f"{name}_low"],
+            "high": content[f"{name}_high"],
+            "baseline": content[baseline],
+            "baseline_words": baseline_words,
+            "n_images": content["n_test_images"],
+            "n_particles": content["n_test_particles"],
+        }
+        for name, words, unit, baseline, baseline_words in SCORES[task]
+        for run, content in zip(runs, metrics)
+    ]
+
+
+def sentences(config: Config, counts: Mapping[str, Any], scores: list[dict[str, Any]]) -> list[str]:
+    """The result in a few plain lines."""
+    first, second = config.particles.species
+    lines = [
+        f"{counts['valid']} of {counts['particles']} {first}{second} particles came out whole; "
+        f"they are shown in {counts['images']} image pairs."
+    ]
+    for row in scores:
+        unit, words = row["unit"], row["words"]
+        lines.append(
+            f"{words[0].upper()}{words[1:]}: {number(row['value'], unit)} "
+            f"(95 % interval {interval(row['low'], row['high'], unit)}); "
+            f"{row['baseline_words']}: {number(row['baseline'], unit)}."
+        )
+    if scores:
+        lines.append(
+            f"Scored on {scores[0]['n_images']} images of {scores[0]['n_particles']} particles "
+            "that no network saw in training."
+        )
+    return lines
+
+
+def environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("alloyscope", "data/report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"number": number, "duration": duration}
+    made.globals |= {"interval": interval, "mean_and_spread": mean_and_spread}
+    return made
+
+
+def run(*, folder: Path, config: Config, out: Path) -> None:
+    """Write index.html and, beside it, summary.txt.
+
+    Raises:
+        StoreError: an input is missing or damaged.
+    """
+    watch = Stopwatch("report")
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: no such folder; give the folder of a campaign, e.g. results/demo")
+    structures = read_table(folder / "structures" / "structures.parquet")
+    images = read_table(folder / "hrtem" / "images.parquet")
+    released = read_json(folder / "hrtem" / "dataset.json")
+    potential = read_json(folder / "potential" / "validation.json")
+    tasks = {task: read_task(folder, task, config) for task in get_args(Task)}
+    times, stages = run_times(folder), provenances(folder, config)
+
+    reading, denoising = tasks["reading"], tasks["denoising"]
+    pixel_size_A, first = config.imaging.pixel_size_A, config.particles.species[0]
+    counts = counts_of(structures, images)
+    scores = [row for task, found in tasks.items() if found for row in score_rows(task, found.runs, found.metrics)]
+    lines = sentences(config, counts, scores)
+    seconds = {row["rule"]: row["seconds"] for row in times}
+    page = (
+        environment()
+        .get_template("index.html")
+        .render(
+            config=config,
+            settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            folder=folder,
+            out=out,
+            counts=counts,
+            scores=scores,
+            lines=lines,
+            structures=structure_section(structures, config),
+            gallery=gallery(folder, images, pixel_size_A),
+            reading=reading_section(reading, first) if reading else None,
+            denoising=denoising_section(denoising, pixel_size_A) if denoising else None,
+            potential=potential,
+            times=times,
+            times_figure=embed(figures.run_times(seconds), "Time per rule") if times else None,
+            md_core_s=float(structures["seconds"].sum()),
+            released=released,
+            stages=stages,
+            own=watch.record(),
+        )
+    )
+    write_text(out.with_name("summary.txt"), "\n".join(lines) + "\n")
+    write_text(out, page)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the campaign, e.g. results/demo")
+    add_section(parser, "config", Config)
+    parser.add_argument("--out", type=Path, required=True, help="page to write, index.html")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    run(folder=arguments.folder, config=arguments.config, out=arguments.out)

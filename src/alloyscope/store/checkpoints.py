@@ -1,0 +1,39 @@
+"""Checkpoints: plain data and tensors, so that loading one runs no code."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alloyscope.errors import StoreError
+from alloyscope.store.atomic import writing
+
+
+def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint; it appears whole or not at all.
+
+    Raises:
+        StoreError: the folder cannot be written, or no space is left.
+    """
+    with writing(path) as aside:
+        torch.save(dict(checkpoint), aside)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of the step `train`.
+
+    Raises:
+        StoreError: missing, damaged, or not such a checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror or error}); run the step `train` first") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StoreError(f"{path}: damaged or not a checkpoint ({reason}); delete it and train again") from None
+    if not isinstance(content, dict) or "card" not in content.get("hyper_parameters", {}):
+        raise StoreError(f"{path}: not a checkpoint of the step `train`; train again")
+    return content

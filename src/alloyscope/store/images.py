@@ -1,0 +1,226 @@
+"""The image store: one Zarr v3 group, one shard per imaging chunk, and the table of its images.
+
+A chunk writes its shard as a one-shard array aside and renames the shard file to its place in the shared array.
+`write_metadata`, which the `dataset` step alone calls, makes the shared arrays readable; their shape follows from the
+chunks present. A missing shard reads as the fill value, NaN for `clean` and 0 for `counts`.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from alloyscope.contracts import View, require
+from alloyscope.errors import StoreError
+from alloyscope.ids import chunk_name
+from alloyscope.store.manifests import manifest_name
+from alloyscope.store.tables import Columns
+
+INNER_IMAGES = 8  # images read together; the largest divisor of a shard's images below this
+CLEAN, COUNTS = "clean", "counts"
+DTYPES = {CLEAN: "float16", COUNTS: "uint16"}
+FILL = {CLEAN: float("nan"), COUNTS: 0}
+DIMENSIONS = ("image", "y", "x")
+
+VECTORS = {  # fields of View that are several columns
+    "rotation": ("rotation_x", "rotation_y", "rotation_z", "rotation_w"),
+    "shift_A": ("shift_y_A", "shift_x_A"),
+}
+_TYPES = {int: "int64", float: "float64"}
+
+VIEW_COLUMNS: Columns = {
+    column: "float64" if field.name in VECTORS else _TYPES.get(field.type, "string")  # type: ignore[arg-type]
+    for field in fields(View)
+    for column in VECTORS.get(field.name, (field.name,))
+}
+CHUNK_COLUMNS: Columns = {
+    "image": "int64",  # row in the arrays
+    "image_id": "string",
+    "chunk": "int64",
+    "valid": "bool",
+    "reason": "string",
+    **VIEW_COLUMNS,
+}
+
+
+@dataclass(frozen=True)
+class ShardShape:
+    """What a shard holds: `capacity` particles in `views` views of `pixels`²."""
+
+    capacity: int
+    views: int
+    pixels: int
+
+    @property
+    def images(self) -> int:
+        return self.capacity * self.views
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.images, self.pixels, self.pixels)
+
+    @property
+    def inner(self) -> tuple[int, int, int]:
+        images = next(n for n in range(min(INNER_IMAGES, self.images), 0, -1) if self.images % n == 0)
+        return (images, self.pixels, self.pixels)
+
+
+def shard_name(array: str, chunk: int) -> str:
+    """Path of a shard relative to the stage's folder."""
+    return f"images.zarr/{array}/c/{chunk}/0/0"
+
+
+def _create(store: Path, name: str, n_images: int, shard: ShardShape, attributes: dict[str, Any]) -> Any:
+    return zarr.create_array(
+        store=store,
+        name=name,
+        shape=(n_images, shard.pixels, shard.pixels),
+        shards=shard.shape,
+        chunks=shard.inner,
+        dtype=DTYPES[name],
+        # the checksum makes a flipped byte in a payload an error; the shard index carries a crc32c of its own
+        compressors=ZstdCodec(level=1, checksum=True),
+        fill_value=FILL[name],
+        dimension_names=DIMENSIONS,
+        attributes=attributes,
+        config={"write_empty_chunks": True},
+        overwrite=True,
+    )
+
+
+@contextmanager
+def _folder_aside(folder: Path, name: str) -> Iterator[Path]:
+    aside = folder / f".{name}.{os.getpid()}.aside"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written ({error.strerror or error}); nothing was replaced") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, NDArray[Any]]) -> list[str]:
+    """Write a chunk's images; each array's shard appears whole or not at all.
+
+    Args:
+        folder: Folder of the stage (`hrtem/`).
+        chunk: Chunk number.
+        shard: Shape of every shard of the store.
+        images: `clean` and `counts`, shape (shard.images, pixels, pixels).
+
+    Returns:
+        Names of the shard files, relative to `folder`.
+
+    Raises:
+        ContractError: wrong arrays, shape or dtype.
+        StoreError: the folder cannot be written, or no space is left.
+    """
+    require(images.keys() == DTYPES.keys(), f"a shard needs the arrays {sorted(DTYPES)}; got {sorted(images)}")
+    for name, array in images.items():
+        require(array.shape == shard.shape, f"{name}: a shard must be {shard.shape}; got {array.shape}")
+        require(array.dtype == DTYPES[name], f"{name}: must be {DTYPES[name]}; got {array.dtype}")
+    names = []
+    with _folder_aside(folder, f"chunk-{chunk_name(chunk)}") as aside:
+        for name, array in images.items():
+            _create(aside, name, shard.images, shard, {})[:] = array
+            whole = aside / name / "c" / "0" / "0" / "0"
+            with whole.open("rb") as handle:
+                os.fsync(handle.fileno())
+            place = folder / shard_name(name, chunk)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            whole.replace(place)
+            names.append(shard_name(name, chunk))
+    return names
+
+
+def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: dict[str, dict[str, Any]]) -> None:
+    """Write the metadata of the shared arrays, shards untouched.
+
+    Args:
+        folder: Folder of the stage.
+        n_chunks: Last chunk present + 1.
+        shard: Shape of every shard.
+        attributes: Attributes of the group (key "") and of each array.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    with _folder_aside(folder, "metadata") as aside:
+        zarr.create_group(store=aside, attributes=attributes.get("", {}), overwrite=True)
+        for name in DTYPES:
+            _create(aside, name, n_chunks * shard.images, shard, attributes.get(name, {}))
+        for name in (*DTYPES, ""):
+            place = folder / "images.zarr" / name / "zarr.json"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (aside / name / "zarr.json").replace(place)
+
+
+def open_array(folder: Path, name: str) -> Any:
+    """The shared array `clean` or `counts`, read-only.
+
+    Raises:
+        StoreError: the store has no metadata yet, or they are damaged.
+    """
+    try:
+        return zarr.open_array(store=folder / "images.zarr", path=name, mode="r")
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise StoreError(
+            f"{folder / 'images.zarr' / name}: no readable array ({error}); run the dataset step first"
+        ) from None
+
+
+def read_images(folder: Path, name: str, start: int, stop: int) -> NDArray[Any]:
+    """Images of consecutive rows.
+
+    Raises:
+        StoreError: a shard is missing or damaged; names its chunk.
+    """
+    array = open_array(folder, name)
+    per_shard = array.shards[0]
+    parts = []
+    for chunk in range(start // per_shard, -(-stop // per_shard)):
+        place = folder / shard_name(name, chunk)
+        if not place.exists():
+            raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is missing; run snakemake again")
+        first, last = max(start, chunk * per_shard), min(stop, (chunk + 1) * per_shard)
+        try:
+            parts.append(np.asarray(array[first:last]))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise StoreError(
+                f"{place}: shard of chunk {chunk_name(chunk)} is damaged ({error}); "
+                f"delete {folder / manifest_name(chunk)} and run snakemake again"
+            ) from None
+    return np.concatenate(parts) if parts else np.empty((0, *array.shape[1:]), DTYPES[name])
+
+
+def views_table(views: Sequence[View]) -> pd.DataFrame:
+    """One row per view, columns as in `VIEW_COLUMNS`."""
+    columns: dict[str, list[Any]] = {}
+    for field in fields(View):
+        values = [getattr(view, field.name) for view in views]
+        if field.name in VECTORS:
+            for place, column in enumerate(VECTORS[field.name]):
+                columns[column] = [value[place] for value in values]
+        else:
+            columns[field.name] = values
+    return pd.DataFrame(columns).astype(dict(VIEW_COLUMNS))
+
+
+def views_of(table: pd.DataFrame) -> list[View]:
+    """Views of table rows: the inverse of `views_table`."""
+    views = []
+    for record in table[list(VIEW_COLUMNS)].to_dict("records"):
+        values: dict[str, Any] = {str(name): value for name, value in record.items()}
+        vectors = {name: tuple(values.pop(column) for column in columns) for name, columns in VECTORS.items()}
+        views.append(View(**{**values, **vectors}))
+    return views

@@ -1,0 +1,112 @@
+"""Chemical order of a two-species particle: core-shell, Janus, mixed.
+
+Every descriptor that compares the two species is NaN for a particle of one species.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from alloyscope.config import LabelsSection, Protocol
+from alloyscope.structure.shape import Nanoparticle
+
+Ordering = Literal["core_shell", "janus"]
+
+ORDER_OF_PROTOCOL: dict[Protocol, Ordering] = {"gas_quench": "core_shell", "droplets": "janus"}  # what each aims at
+OUTER_SHELL = 0.8  # physics.md §2: "out" lies beyond this many R_g from the centre
+
+
+def centre_distance_A(particle: Nanoparticle) -> float:
+    """d_com: distance between the centres of the two species [Å]."""
+    if particle.first.all() or not particle.first.any():
+        return math.nan
+    centres = [particle.positions_A[mask].mean(axis=0) for mask in (particle.first, ~particle.first)]
+    return float(np.linalg.norm(centres[0] - centres[1]))
+
+
+def eta(particle: Nanoparticle) -> float:
+    """η = 2|x_out − x| + 2|x_in − x| − d_com / (2 R_g) (physics.md §2); η > 0 is core-shell, either way round.
+
+    x is the fraction of first-species atoms: of all, of those beyond 0.8 R_g from the centre, and of those within.
+    A region without atoms counts as having the composition of the whole.
+    """
+    x = particle.first.mean()
+    outer = particle.distances_A > OUTER_SHELL * particle.radius_of_gyration_A
+    excess = sum(abs(particle.first[region].mean() - x) for region in (outer, ~outer) if region.any())
+    return float(2 * excess - centre_distance_A(particle) / (2 * particle.radius_of_gyration_A))
+
+
+def radial_segregation_A(particle: Nanoparticle) -> float:
+    """Mean distance from the centre, first-species atoms minus second-species atoms [Å]; > 0: the first is outside."""
+    if particle.first.all() or not particle.first.any():
+        return math.nan
+    return float(particle.distances_A[particle.first].mean() - particle.distances_A[~particle.first].mean())
+
+
+def coverage(particle: Nanoparticle) -> float:
+    """Share of the surface atoms that are of the first species: 1 when it covers the second completely."""
+    return float(particle.first[particle.surface].mean()) if particle.surface.any() else math.nan
+
+
+@dataclass(frozen=True)
+class Bonds:
+    """Nearest-neighbour pairs by species."""
+
+    first_first: int
+    second_second: int
+    unlike: int
+
+    @classmethod
+    def of(cls, particle: Nanoparticle) -> "Bonds":
+        n_first = particle.first[particle.pairs].sum(axis=1)
+        second_second, unlike, first_first = np.bincount(n_first, minlength=3).tolist()
+        return cls(first_first, second_second, unlike)
+
+    @property
+    def total(self) -> int:
+        return self.first_first + self.second_second + self.unlike
+
+    @property
+    def mixing(self) -> float:
+        """σ = (N_11 + N_22 − N_12) / N: 1 separated, about 0 mixed, negative ordered (Jellinek & Krissinel 1996)."""
+        return (self.first_first + self.second_second - self.unlike) / self.total if self.total else math.nan
+
+    @property
+    def warren_cowley(self) -> float:
+        """α = 1 − P(second | neighbour of first) / x_second: 0 random, 1 separated, −1/3 in bulk L1₀.
+
+        x is counted over bond ends, not atoms (equal in bulk): so α is the same for both species, and a random
+        particle has 0 whichever species sits at the surface with fewer bonds.
+        """
+        ends_first = 2 * self.first_first + self.unlike
+        ends_second = 2 * self.second_second + self.unlike
+        if not ends_first or not ends_second:
+            return math.nan
+        return 1 - self.unlike * 2 * self.total / (ends_first * ends_second)
+
+
+def label_by_eta(eta: float) -> Ordering | None:
+    """Core-shell where η > 0; None where η does not exist."""
+    if math.isnan(eta):
+        return None
+    return "core_shell" if eta > 0 else "janus"
+
+
+def label_by_centres(d_com_over_Rg: float, limit: float) -> Ordering | None:
+    """Core-shell where the species' centres nearly coincide; None for a particle of one species."""
+    if math.isnan(d_com_over_Rg):
+        return None
+    return "core_shell" if d_com_over_Rg < limit else "janus"
+
+
+def label(labels: LabelsSection, protocol: Protocol, eta: float, d_com_over_Rg: float) -> Ordering | None:
+    """The label that the configuration chooses."""
+    match labels.ordering:
+        case "protocol":
+            return ORDER_OF_PROTOCOL[protocol]
+        case "eta":
+            return label_by_eta(eta)
+        case "d_com":
+            return label_by_centres(d_com_over_Rg, labels.d_com_over_Rg_limit)

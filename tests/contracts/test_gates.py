@@ -1,0 +1,124 @@
+"""Every gate lets sound artefacts through and stops a planted fault."""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from ase.cluster import Icosahedron
+from scipy.spatial.transform import Rotation
+
+from alloyscope import plan
+from alloyscope.config import ImagingSection
+from alloyscope.contracts import Structure
+from alloyscope.errors import GateError
+from alloyscope.imaging import gates
+from alloyscope.units import electron_wavelength_A
+
+N = 5000
+
+
+def silver(scale: float = 1.0) -> Structure:
+    atoms = Icosahedron("Ag", 3)
+    return Structure(("Ag",) * len(atoms), scale * atoms.positions, {})
+
+
+@pytest.mark.parametrize("voltage_kV", [80.0, 200.0, 300.0])
+def test_wavelength(voltage_kV: float) -> None:
+    gates.wavelength_is_relativistic(electron_wavelength_A(voltage_kV), voltage_kV)
+
+
+def test_wavelength_without_relativity_is_stopped() -> None:
+    classical_A = 12.2643 / np.sqrt(200e3)  # 9 % too long
+    with pytest.raises(GateError, match=r"wavelength at 200 kV must be 0\.025079 Å; got 0\.0274"):
+        gates.wavelength_is_relativistic(classical_A, 200.0)
+
+
+def test_lattice_fringes_pass_the_default_grid_and_camera() -> None:
+    imaging = ImagingSection()
+    gates.lattice_inside_band_limit(silver(), imaging.band_limit_per_A, imaging.pixel_size_A)
+
+
+@pytest.mark.parametrize(("band_limit_per_A", "pixel_size_A"), [(0.41, 0.4), (2.0, 1.25)])
+def test_cut_fringes_are_stopped(band_limit_per_A: float, pixel_size_A: float) -> None:
+    with pytest.raises(GateError, match=r"Ag\{111\} at 0\.4\d\d 1/Å must lie below the limit"):
+        gates.lattice_inside_band_limit(silver(), band_limit_per_A, pixel_size_A)
+
+
+def test_lattice_gate_measures_the_structure_itself() -> None:
+    with pytest.raises(GateError, match=re.escape("Ag{111} at 2.1")):
+        gates.lattice_inside_band_limit(silver(0.2), 2.0, 0.2)
+
+
+@pytest.mark.parametrize("place", [(-0.1, 5, 5), (5, 10.0, 5), (5, 5, 8.01)])
+def test_atom_outside_the_box_is_stopped(place: tuple[float, float, float]) -> None:
+    positions = np.array([[0.0, 9.99, 7.99], [5.0, 5.0, 5.0]])
+    gates.atoms_inside_box(positions, 10.0, 8.0, particle=42)
+    positions[1] = place
+    with pytest.raises(GateError, match=r"particle 42: 1 of 2 atoms lie outside the box of 10\.00 × 10\.00 × 8\.00"):
+        gates.atoms_inside_box(positions, 10.0, 8.0, particle=42)
+
+
+@pytest.mark.parametrize("norm", [0.98, 1.01, float("nan")])
+def test_wave_that_lost_or_gained_electrons_is_stopped(norm: float) -> None:
+    gates.exit_wave_keeps_norm(0.997, 3, 1)
+    with pytest.raises(GateError, match="particle 3, view 1: exit wave must keep a norm of"):
+        gates.exit_wave_keeps_norm(norm, 3, 1)
+
+
+def test_images_that_differ_from_the_reference_are_stopped() -> None:
+    image = np.ones((8, 8), np.float32)
+    gates.agrees_with_reference(image, image + 0.009, 0.01, 3, 1)
+    with pytest.raises(GateError, match=r"agree with abTEM within 1\.00% of the beam \(rms\); got 2\.00%"):
+        gates.agrees_with_reference(image, image + 0.02, 0.01, 3, 1)
+
+
+def test_species_without_effect_are_stopped() -> None:
+    image = np.ones((8, 8), np.float32)
+    gates.species_matter(image, image + 0.02)
+    with pytest.raises(GateError, match=r"swapping species must change the image by 0\.50%"):
+        gates.species_matter(image, image + 0.001)
+
+
+def test_coarse_slices_are_stopped() -> None:
+    image = np.ones((8, 8), np.float32)
+    gates.slices_converged(image, image + 0.002)
+    with pytest.raises(GateError, match=r"raise imaging\.n_slices"):
+        gates.slices_converged(image, image + 0.02)
+
+
+def test_planned_rotations_are_uniform() -> None:
+    gates.rotations_uniform(np.array([plan.rotation(number, 0, seed=1) for number in range(1000)]))
+
+
+def uniform_angles(rng: np.random.Generator) -> np.ndarray:
+    """Euler angles drawn uniformly crowd at the poles."""
+    return Rotation.from_euler("zxz", rng.uniform(0, [2 * np.pi, np.pi, 2 * np.pi], (N, 3))).as_quat()
+
+
+def normalised_cube(rng: np.random.Generator) -> np.ndarray:
+    quaternions = rng.uniform(-1, 1, (N, 4))
+    return quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
+
+
+def about_the_beam_alone(rng: np.random.Generator) -> np.ndarray:
+    return Rotation.from_rotvec(rng.uniform(0, 2 * np.pi, (N, 1)) * [0, 0, 1]).as_quat()
+
+
+def positive_octant(rng: np.random.Generator) -> np.ndarray:
+    quaternions = np.abs(rng.normal(size=(N, 4)))
+    return quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("fault", [uniform_angles, normalised_cube, about_the_beam_alone, positive_octant])
+def test_rotations_of_another_distribution_are_stopped(fault: Callable[[np.random.Generator], np.ndarray]) -> None:
+    with pytest.raises(GateError, match="5000 rotations must be uniform on SO"):
+        gates.rotations_uniform(fault(np.random.default_rng(0)))
+
+
+def test_particle_in_two_splits_is_stopped() -> None:
+    splits = pd.Series(["train", "train", "test", "test"])
+    gates.splits_disjoint(pd.Series([0, 0, 1, 2]), splits)
+    with pytest.raises(GateError, match="1 are in several, the first is particle 1 in test, train"):
+        gates.splits_disjoint(pd.Series([0, 1, 1, 2]), splits)

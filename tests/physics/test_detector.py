@@ -1,0 +1,129 @@
+"""Camera and noise against closed forms and Poisson statistics."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alloyscope import plan
+from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.contracts import View
+from alloyscope.errors import ContractError
+from alloyscope.ids import rng_for
+from alloyscope.microscope.arrays import CPU
+from alloyscope.microscope.detector import camera_image, expose, mtf
+
+PIXELS, FIELD_A = 32, 16.0
+PIXEL_A = FIELD_A / PIXELS
+
+
+def view(**changed: float) -> View:
+    drawn = plan.view(0, 0, ImagingSection(), OpticsSection(), DetectorSection(), seed=3)
+    return replace(drawn, **{"vibration_A": 0.0, "mtf_c1": 1.0, **changed})
+
+
+def counts(clean: np.ndarray, stream: int = 0, detector: DetectorSection | None = None, **changed: Any) -> np.ndarray:
+    settings = {"dose_e_per_A2": 400.0, "readout_e": 0.0, "mtf_parameters": (0.0, 0.5, 2.0), **changed}
+    return expose(
+        clean,
+        pixel_size_A=PIXEL_A,
+        detector=detector or DetectorSection(),
+        rng=rng_for("test", stream),
+        **settings,
+    )
+
+
+def centres(size: int) -> np.ndarray:
+    return (np.arange(size) + 0.5) * FIELD_A / size
+
+
+def test_mtf_by_hand() -> None:
+    assert mtf(1.0, 0.0, 0.5, 2.5) == pytest.approx(0.5)  # k = 2 c2 at Nyquist
+    assert mtf(1.0, 0.2, 0.5, 2.5) == pytest.approx(0.8 / 2 + 0.2)
+    assert mtf(0.0, 0.3, 0.4, 2.4) == 1.0
+
+
+@pytest.mark.parametrize("grid", [64, 96, 192])
+def test_cosine_is_damped_by_mtf_vibration_and_pixel(grid: int) -> None:
+    index = 10
+    k = index / FIELD_A
+    x = np.arange(grid) * FIELD_A / grid  # waves are sampled at the grid points themselves
+    fine = np.broadcast_to(1 + 0.5 * np.cos(2 * np.pi * k * x), (1, grid, grid)).astype(np.float32)
+    optics = view(vibration_A=0.2, mtf_c1=0.1, mtf_c2=0.4, mtf_c3=2.0)
+    image = camera_image(fine.copy(), [optics], PIXELS, FIELD_A, CPU)[0]
+    nyquist = k * 2 * PIXEL_A
+    damping = (0.9 / (1 + (nyquist / 0.8) ** 2) + 0.1) * np.exp(-2 * (np.pi * 0.2 * k) ** 2) * np.sinc(k * PIXEL_A)
+    expected = 1 + 0.5 * damping * np.cos(2 * np.pi * k * centres(PIXELS))
+    np.testing.assert_allclose(image, np.broadcast_to(expected, image.shape), atol=2e-5)
+
+
+def test_vacuum_is_one_and_electrons_are_conserved() -> None:
+    rng = np.random.default_rng(0)
+    fine = rng.uniform(0.5, 1.5, (2, 96, 96)).astype(np.float32)
+    sharp, blurred = view(), view(vibration_A=0.3, mtf_c1=0.0)
+    image = camera_image(fine.copy(), [sharp, blurred], PIXELS, FIELD_A, CPU)
+    np.testing.assert_allclose(image.mean((1, 2)), fine.mean((1, 2)), rtol=1e-5)
+    assert image[1].std() < 0.5 * image[0].std()
+
+
+def test_nothing_below_zero() -> None:
+    fine = np.zeros((1, 96, 96), np.float32)
+    fine[0, 48, 48] = 100.0
+    assert camera_image(fine, [view()], PIXELS, FIELD_A, CPU).min() == 0.0
+
+
+def test_grid_must_be_a_multiple_of_the_pixels() -> None:
+    with pytest.raises(ContractError, match="multiple of 32 camera pixels; got 80"):
+        camera_image(np.ones((1, 80, 80), np.float32), [view()], PIXELS, FIELD_A, CPU)
+
+
+def test_counting_camera_is_poisson() -> None:
+    clean = np.full((256, 256), 0.5, np.float32)
+    electrons = 0.5 * 400.0 * PIXEL_A**2
+    drawn = counts(clean).astype(float)
+    error = np.sqrt(electrons / drawn.size)
+    assert drawn.mean() == pytest.approx(electrons, abs=4 * error)
+    assert drawn.var() == pytest.approx(electrons, rel=4 * np.sqrt(2 / drawn.size) + 0.01)
+
+
+def test_scintillator_keeps_the_mean_and_blurs_the_noise() -> None:
+    clean = np.full((256, 256), 1.0, np.float32)
+    electrons = 1600.0 * PIXEL_A**2
+    detector = DetectorSection(camera="scintillator")
+    drawn = counts(clean, detector=detector, dose_e_per_A2=1600.0).astype(float)
+    assert drawn.mean() == pytest.approx(electrons, abs=4 * np.sqrt(electrons / drawn.size))
+    power = np.abs(np.fft.fft2(drawn - drawn.mean())) ** 2 / drawn.size / electrons
+    k = 2 * np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(256)[None])
+    rounding = 1 / 12 / electrons
+    for low, high in ((0.02, 0.1), (0.95, 1.05)):
+        ring = (k > low) & (k < high)
+        expected = np.mean(mtf(k[ring], 0.0, 0.5, 2.0) ** 2) + rounding
+        assert power[ring].mean() == pytest.approx(expected, rel=5 / np.sqrt(ring.sum()))
+
+
+def test_gain_offset_and_readout() -> None:
+    detector = DetectorSection(gain=4.0, offset=100)
+    drawn = counts(np.zeros((200, 200), np.float32), detector=detector, readout_e=3.0).astype(float)
+    assert drawn.mean() == pytest.approx(100, abs=4 * 12 / 200)
+    assert drawn.std() == pytest.approx(12, rel=0.02)
+
+
+def test_saturated_pixels_stop_at_the_largest_count() -> None:
+    assert (counts(np.full((8, 8), 1.0, np.float32), dose_e_per_A2=1e7) == 65_535).all()
+
+
+def test_noise_is_addressed() -> None:
+    clean = np.full((16, 16), 0.7, np.float32)
+    np.testing.assert_array_equal(counts(clean, stream=1), counts(clean, stream=1))
+    assert (counts(clean, stream=1) != counts(clean, stream=2)).any()
+
+
+@pytest.mark.parametrize("fault", [np.nan, -1e-3])
+def test_clean_must_be_an_intensity(fault: float) -> None:
+    clean = np.ones((4, 4), np.float32)
+    clean[1, 2] = fault
+    with pytest.raises(ContractError, match="finite and ≥ 0"):
+        counts(clean)
+    with pytest.raises(ContractError, match=r"must be \(y, x\); got \(2, 4, 4\)"):
+        counts(np.ones((2, 4, 4), np.float32))

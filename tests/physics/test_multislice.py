@@ -1,0 +1,201 @@
+"""The structure-factor engine against abTEM, closed forms and symmetries."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from abtem.parametrizations import LobatoParametrization
+from ase.cluster import Icosahedron
+
+from alloyscope import plan
+from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.contracts import Structure, View
+from alloyscope.errors import GateError
+from alloyscope.imaging import gates
+from alloyscope.imaging.box import MARGIN_A, Slab, slabs
+from alloyscope.imaging.hrtem import Imager, check_against_reference, imager_for, plain_optics
+from alloyscope.imaging.multislice import Multislice, projected_factor_VA2
+from alloyscope.imaging.reference import Reference
+from alloyscope.microscope.arrays import CPU, torch_backend
+from alloyscope.units import interaction_constant_rad_per_VA
+
+UPRIGHT = (0.0, 0.0, 0.0, 1.0)
+
+
+def imaging(grid: int = 144, **changed: object) -> ImagingSection:
+    return ImagingSection(**{"pixels": 48, "grid": grid, "n_slices": 10, "max_shift_A": 0.0, **changed})
+
+
+def view(**changed: object) -> View:
+    drawn = plan.view(4, 0, imaging(), OpticsSection(), DetectorSection(), seed=1)
+    return replace(plain_optics(drawn), **changed)
+
+
+def particle(species: tuple[str, str] = ("Ag", "Co")) -> Structure:
+    """55 atoms: a Co core of 13 in an Ag shell, thermally displaced."""
+    atoms = Icosahedron("Ag", 3)
+    near = np.argsort(np.linalg.norm(atoms.positions, axis=1))
+    elements = np.full(len(atoms), species[0], object)
+    elements[near[:13]] = species[1]
+    noise = np.random.default_rng(5).normal(0, 0.08, atoms.positions.shape)
+    return Structure(tuple(elements), atoms.positions + noise, {})
+
+
+def image(engine: Multislice | Reference, of: View, structure: Structure, section: ImagingSection) -> np.ndarray:
+    return next(Imager(section, engine).images([([structure], of)]))
+
+
+def test_scattering_factors_are_abtems() -> None:
+    k2 = np.linspace(0, 9, 50)[None]
+    for element in ("Co", "Cu", "Ag", "Au"):
+        theirs = LobatoParametrization().projected_scattering_factor(element)(k2.astype(np.float32))
+        np.testing.assert_allclose(projected_factor_VA2(element, k2), theirs, rtol=1e-5)
+
+
+def test_one_atom_shifts_the_phase_by_its_projected_potential() -> None:
+    # thin slab: the exit phase is σ V_z(r); V_z from abTEM's closed form in real space (Bessel functions)
+    section = imaging(grid=288, n_slices=1)
+    centre = section.field_A / 2
+    slab = Slab(0, ("Co",), np.array([[centre, centre, 1e-4]]), section.field_A, 2e-4)
+    wave = Multislice(section, CPU).exit_waves([slab])[0]
+    x = np.arange(section.grid) * section.field_A / section.grid - centre
+    r = np.hypot(x[:, None], x[None])
+    for inner, outer in ((0.5, 0.8), (0.8, 1.2), (1.2, 1.8), (1.8, 2.5)):
+        ring = (r > inner) & (r < outer)  # the mean over a ring averages out the ripple of the band limit
+        potential = LobatoParametrization().projected_potential("Co")(r[ring])
+        expected = interaction_constant_rad_per_VA(200.0) * potential.mean()
+        assert np.angle(wave[ring]).mean() == pytest.approx(expected, rel=0.03)
+
+
+def test_waves_converge_to_abtems_as_the_grid_is_refined() -> None:
+    structure = particle()
+    differences = []
+    for grid in (96, 192, 384):
+        section = imaging(grid)
+        ours, theirs = (
+            image(engine, view(), structure, section)
+            for engine in (Multislice(section, CPU), Reference(section, "cpu"))
+        )
+        differences.append(gates.rms_difference(ours, theirs))
+    assert ours.std() > 0.02
+    assert differences[2] < 0.5 * differences[1] < 0.5 * differences[0]
+    assert differences[2] < 0.0015
+
+
+def test_exit_waves_agree_in_amplitude_and_phase() -> None:
+    section = imaging(288, n_slices=14)
+    box = slabs([particle()], view(), section.field_A)
+    ours, theirs = Multislice(section, CPU).exit_waves(box)[0], Reference(section, "cpu").exit_waves(box)[0]
+    overlap = np.vdot(theirs, ours) / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    assert abs(overlap - 1) < 1e-4
+    # below 1 /Å, where abTEM's own potential is good on this grid (design §7)
+    k = np.fft.fftfreq(section.grid, section.field_A / section.grid)
+    low = np.hypot(k[:, None], k[None]) < 1
+    difference, scattered = np.fft.fft2(ours - theirs)[low], np.fft.fft2(theirs - 1)[low]
+    assert np.linalg.norm(difference) / np.linalg.norm(scattered) < 0.02
+
+
+def test_norm_is_kept() -> None:
+    section = imaging()
+    wave = Multislice(section, CPU).exit_waves(slabs([particle(("Au", "Au"))], view(), section.field_A))
+    assert 0.995 < np.mean(np.abs(wave) ** 2) < 1.0001
+
+
+def test_vacuum_between_atoms_is_one_long_step() -> None:
+    # two atoms 30 Å apart: 38 of 40 slices are empty; free flight must not depend on how it is divided
+    positions = np.array([[10.0, 10.0, 2.0], [11.0, 9.0, 32.0]])
+    coarse, fine = (imaging(144, n_slices=n) for n in (34, 68))
+    waves = [
+        Multislice(section, CPU).exit_waves([Slab(0, ("Ag", "Ag"), positions, section.field_A, 34.0)])[0]
+        for section in (coarse, fine)
+    ]
+    theirs = Reference(coarse, "cpu").exit_waves([Slab(0, ("Ag", "Ag"), positions, coarse.field_A, 34.0)])[0]
+    assert np.abs(waves[0] - waves[1]).max() < 0.02
+    assert np.linalg.norm(waves[0] - theirs) / np.linalg.norm(theirs - 1) < 0.08
+
+
+def test_batch_and_torch_give_the_same_waves() -> None:
+    section = imaging()
+    boxes = [slabs([particle()], view(rotation=plan.rotation(1, n, 1)), section.field_A)[0] for n in range(2)]
+    smaller = replace(boxes[1], elements=boxes[1].elements[:20], positions_A=boxes[1].positions_A[:20])
+    alone = np.concatenate([Multislice(section, CPU).exit_waves([box]) for box in (boxes[0], smaller)])
+    torch = torch_backend("cpu")
+    together = torch.to_numpy(Multislice(section, torch).exit_waves([boxes[0], smaller]))
+    np.testing.assert_allclose(together, alone, atol=2e-4)
+
+
+def test_shift_moves_the_image_along_rows_and_columns() -> None:
+    section = imaging()
+    engine = Multislice(section, CPU)
+    p = section.pixel_size_A
+    still, moved = (image(engine, view(shift_A=shift), particle(), section) for shift in ((0, 0), (3 * p, -5 * p)))
+    np.testing.assert_allclose(moved, np.roll(still, (3, -5), (0, 1)), atol=2e-4)
+
+
+def test_quarter_turn_about_the_beam_turns_the_image() -> None:
+    section = imaging()
+    engine = Multislice(section, CPU)
+    s = np.sqrt(0.5)
+    still, turned = (
+        image(engine, view(rotation=rotation), particle(), section) for rotation in (UPRIGHT, (0.0, 0.0, s, s))
+    )
+    # x → y: what lay along +column lies along +row
+    np.testing.assert_allclose(turned, np.rot90(still, -1), atol=2e-4)
+
+
+def test_beam_meets_low_z_first() -> None:
+    # A Ag atom far above the exit face is blurred by free flight, one at the face is not
+    positions = np.array([[8.0, 10.0, 1.0], [13.0, 10.0, 39.0]])
+    section = imaging(144, n_slices=20)
+    wave = Multislice(section, CPU).exit_waves([Slab(0, ("Ag", "Ag"), positions, section.field_A, 40.0)])[0]
+    d = section.field_A / section.grid
+    near, far = (
+        np.abs(np.angle(wave))[round(10 / d) - 3 : round(10 / d) + 4, round(x / d) - 3 : round(x / d) + 4].max()
+        for x in (13.0, 8.0)
+    )
+    assert near > 2 * far
+
+
+def test_box_has_room_above_and_below_and_every_snapshot_shares_it() -> None:
+    first = particle()
+    second = Structure(first.elements, first.positions_A * 1.1, {})
+    boxes = slabs([first, second], view(rotation=UPRIGHT), 30.0)
+    extent = np.ptp(second.positions_A[:, 2])
+    assert [box.height_A for box in boxes] == pytest.approx([extent + 2 * MARGIN_A] * 2)
+    assert boxes[1].positions_A[:, 2].min() == pytest.approx(MARGIN_A)
+    assert set(boxes[0].slices(10)) <= set(range(10))
+
+
+def test_particle_too_large_for_the_field_is_named() -> None:
+    with pytest.raises(GateError, match=r"particle 4: \d+ of 55 atoms lie outside the box of 8.00 × 8.00"):
+        slabs([particle()], view(), 8.0)
+
+
+def test_image_is_the_mean_over_snapshots() -> None:
+    section = imaging(96)
+    first = particle()
+    second = Structure(first.elements, first.positions_A[::-1].copy(), {})
+    imager = imager_for(section.model_copy(update={"device": "cpu"}))
+    mean, one, two = imager.images([([first, second], view()), ([first], view()), ([second], view())])
+    np.testing.assert_allclose(mean, (one + two) / 2, atol=1e-5)
+
+
+def test_swapping_species_and_halving_slices_pass_their_gates() -> None:
+    section, halved = imaging(), imaging(n_slices=20)
+    shown = image(Multislice(section, CPU), view(), particle(), section)
+    swapped = image(Multislice(section, CPU), view(), particle(("Co", "Ag")), section)
+    gates.species_matter(shown, swapped)
+    gates.slices_converged(shown, image(Multislice(halved, CPU), view(), particle(), halved))
+    with pytest.raises(GateError, match="swapping species"):
+        gates.species_matter(shown, shown)
+
+
+def test_wrong_scattering_factors_are_caught_against_abtem(monkeypatch: pytest.MonkeyPatch) -> None:
+    imager = imager_for(imaging(device="cpu"))
+    job = ([particle()], view())
+    assert check_against_reference(imager, job) < 0.003
+    monkeypatch.setattr(
+        "alloyscope.imaging.multislice.projected_factor_VA2", lambda _, k2: projected_factor_VA2("Co", k2)
+    )
+    with pytest.raises(GateError, match=r"must agree with abTEM within 1\.00% of the beam"):
+        check_against_reference(imager_for(imaging(device="cpu")), job)

@@ -1,0 +1,123 @@
+"""The lens against abTEM's and against closed forms of weak objects."""
+
+from dataclasses import replace
+
+import abtem
+import numpy as np
+import pytest
+
+from alloyscope import plan
+from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.contracts import View
+from alloyscope.errors import ContractError
+from alloyscope.microscope.arrays import CPU, frequencies, torch_backend
+from alloyscope.microscope.optics import Lens, image_intensity, transfer_function
+
+LENS = Lens(size=96, field_A=24.0, voltage_kV=200.0)
+ABERRATIONS = ("C12", "C21", "C23", "C30", "C32", "C34", "C50")
+FULL = OpticsSection(C32_A=(1e3, 1e4), C34_A=(1e3, 1e4), C50_A=(1e6, 1e7))
+
+
+def drawn_view(number: int = 0, optics: OpticsSection = FULL) -> View:
+    return plan.view(number, 0, ImagingSection(), optics, DetectorSection(), seed=3)
+
+
+def plain(**changed: float) -> View:
+    """No aberrations, coherent, wide aperture."""
+    view = drawn_view(optics=OpticsSection(**dict.fromkeys((f"{name}_A" for name in ABERRATIONS), 0.0)))
+    return replace(
+        view, **{"defocus_A": 0.0, "focal_spread_A": 0.0, "angular_spread_mrad": 0.0, "aperture_mrad": 45.0, **changed}
+    )
+
+
+def cosine(index: int) -> tuple[np.ndarray, float]:
+    """cos(2πkx) on the grid and k [1/Å]."""
+    x = np.arange(LENS.size) / LENS.size
+    return np.broadcast_to(np.cos(2 * np.pi * index * x), (LENS.size, LENS.size)), index / LENS.field_A
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_aberration_and_envelope_agrees_with_abtem(number: int) -> None:
+    view = drawn_view(number)
+    rng = np.random.default_rng(1)
+    wave = (rng.normal(size=(2, LENS.size, LENS.size)) * [[[1]], [[1j]]]).sum(0).astype(np.complex64)
+    coefficients = {name: getattr(view, f"{name}_A") for name in ABERRATIONS}
+    angles = {f"phi{name[1:]}": getattr(view, f"phi{name[1:]}_rad") for name in ABERRATIONS if name[2] != "0"}
+    ctf = abtem.CTF(
+        energy=200e3,
+        defocus=view.defocus_A,
+        semiangle_cutoff=view.aperture_mrad,
+        focal_spread=view.focal_spread_A,
+        angular_spread=view.angular_spread_mrad,
+        **coefficients,
+        **angles,
+    )
+    theirs = abtem.Waves(wave.T.copy(), energy=200e3, extent=LENS.field_A).apply_ctf(ctf).array.T
+    ours = np.fft.ifft2(np.fft.fft2(wave) * transfer_function([view], LENS, CPU)[0])
+    assert np.abs(ours).std() > 0.1
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_weak_phase_cosine_images_as_its_closed_form() -> None:
+    # ψ = 1 + iε cos(2πkx) gives I = 1 + 2ε sin χ(k) cos(2πkx) with χ = −π λ Δf k²
+    epsilon, defocus_A = 1e-3, 150.0
+    wave, k = cosine(9)
+    image = image_intensity(
+        (1 + 1j * epsilon * wave)[None].astype(np.complex64), [plain(defocus_A=defocus_A)], LENS, CPU
+    )
+    chi = -np.pi * LENS.wavelength_A * defocus_A * k**2
+    np.testing.assert_allclose(image[0] - 1, 2 * epsilon * np.sin(chi) * wave, atol=5e-6)
+
+
+def test_underfocus_shows_atoms_dark() -> None:
+    wave, _ = cosine(9)
+    image = image_intensity(np.exp(0.01j * wave)[None].astype(np.complex64), [plain(defocus_A=100.0)], LENS, CPU)
+    assert image[0][wave > 0.9].mean() < 1 < image[0][wave < -0.9].mean()
+
+
+def test_many_foci_equal_the_envelope_for_a_weak_object() -> None:
+    epsilon = 1e-3
+    wave, k = cosine(14)
+    view = plain(defocus_A=80.0, focal_spread_A=60.0)
+    waves = (1 + 1j * epsilon * wave)[None].astype(np.complex64)
+    envelope, mean = (image_intensity(waves, [replace(view, n_foci=n)], LENS, CPU)[0] for n in (1, 15))
+    damping = np.exp(-((np.pi * LENS.wavelength_A * 60.0 * k**2 / 2) ** 2))
+    assert damping < 0.7
+    np.testing.assert_allclose(mean, envelope, atol=5e-6)
+    sharp = image_intensity(waves, [replace(view, focal_spread_A=0.0)], LENS, CPU)[0]
+    assert np.ptp(envelope) / np.ptp(sharp) == pytest.approx(damping, rel=0.01)
+
+
+def test_open_lens_keeps_the_beam() -> None:
+    wave, _ = cosine(5)
+    waves = np.exp(0.8j * wave)[None].astype(np.complex64)
+    image = image_intensity(waves, [plain(defocus_A=70.0, aperture_mrad=1e3)], LENS, CPU)
+    assert image.mean() == pytest.approx(1.0, abs=1e-5)  # Parseval
+
+
+def test_aperture_stops_what_lies_outside() -> None:
+    wave, k = cosine(9)
+    angle_mrad = 1e3 * LENS.wavelength_A * k
+    waves = np.exp(0.3j * wave)[None].astype(np.complex64)
+    image = image_intensity(waves, [plain(defocus_A=70.0, aperture_mrad=0.8 * angle_mrad)], LENS, CPU)
+    assert np.ptp(image) < 1e-5
+
+
+def test_the_same_lines_on_torch_and_in_a_batch() -> None:
+    views = [drawn_view(0), drawn_view(1)]
+    torch = torch_backend("cpu")
+    alone = np.concatenate([transfer_function([view], LENS, CPU) for view in views])
+    together = torch.to_numpy(transfer_function(views, LENS, torch))
+    np.testing.assert_allclose(together, alone, atol=2e-4)
+
+
+def test_one_view_per_wave_and_one_number_of_foci() -> None:
+    waves = np.ones((2, LENS.size, LENS.size), np.complex64)
+    with pytest.raises(ContractError, match="one view per wave; got 1 for 2"):
+        image_intensity(waves, [plain()], LENS, CPU)
+    with pytest.raises(ContractError, match=r"must share n_foci; got \[1, 5\]"):
+        image_intensity(waves, [plain(), replace(plain(), n_foci=5)], LENS, CPU)
+
+
+def test_frequencies_are_those_of_the_field() -> None:
+    np.testing.assert_allclose(frequencies(4, 8.0), [0, 1 / 8, -2 / 8, -1 / 8])

@@ -1,0 +1,80 @@
+"""md chunks made by hand: small icosahedra, one of them failed, with true manifests."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ase.cluster import Icosahedron
+
+from alloyscope import plan
+from alloyscope.config import DetectorSection, ImagingSection, OpticsSection, SplitsSection
+from alloyscope.contracts import Structure
+from alloyscope.ids import rng_for
+from alloyscope.steps import hrtem
+from alloyscope.store.atomic import checksum, write_text
+from alloyscope.store.manifests import Manifest, Slot, manifest_name
+from alloyscope.store.structures import to_text
+
+SEED = 7
+PER_CHUNK = 2
+FAILED = 1
+# 32 camera pixels are 13.9 Å: room for 13 atoms; the fine grid has the spacing of 384² over 128 pixels
+IMAGING = ImagingSection(pixels=32, grid=96, n_slices=6, views=2, max_shift_A=1.0, checked_waves=0)
+OPTICS = OpticsSection()
+DETECTOR = DetectorSection()
+
+
+def icosahedron(particle: int, snapshots: int = 1) -> list[Structure]:
+    """Co core, Ag shell, with thermal displacements of its own."""
+    atoms = Icosahedron("Ag", 2)
+    elements = ("Co", *["Ag"] * 12)
+    rng = rng_for("test-structure", particle)
+    return [
+        Structure(
+            elements,
+            atoms.positions + rng.normal(0, 0.08, (13, 3)),
+            {"particle": particle, "protocol": "gas_quench", "snapshot": snapshot, "n_atoms": 13},
+        )
+        for snapshot in range(snapshots)
+    ]
+
+
+def write_md_chunk(folder: Path, chunk: int, failed: tuple[int, ...] = (FAILED,), snapshots: int = 1) -> None:
+    numbers = range(chunk * PER_CHUNK, (chunk + 1) * PER_CHUNK)
+    name = manifest_name(chunk).replace(".json", ".extxyz")
+    frames = [frame for number in numbers if number not in failed for frame in icosahedron(number, snapshots)]
+    write_text(folder / name, to_text(frames) if frames else "")
+    slots = tuple(Slot(n, n not in failed, "two clusters" if n in failed else None) for n in numbers)
+    Manifest("md", chunk, "0" * 16, slots, {name: checksum(folder / name)}, {}, {}).write(folder / manifest_name(chunk))
+
+
+def make_chunk(root: Path, chunk: int, md_chunks: tuple[int, ...] | None = None, **changed: object) -> None:
+    """Run the hrtem step on the md chunk of the same number."""
+    inputs = {
+        "chunk": chunk,
+        "md_chunks": md_chunks or (chunk,),
+        "structures": root / "structures",
+        "capacity": PER_CHUNK,
+        "seed": SEED,
+        "imaging": IMAGING,
+        "optics": OPTICS,
+        "detector": DETECTOR,
+        "manifest": root / "hrtem" / manifest_name(chunk),
+    }
+    hrtem.run(**{**inputs, **changed})
+
+
+def labels_table(particles: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "particle": np.arange(particles),
+            "valid": [number != FAILED for number in range(particles)],
+            "split": [plan.split_of(number, SplitsSection(), SEED) for number in range(particles)],
+            "protocol": "gas_quench",
+            "ordering": [None if number == FAILED else "core_shell" for number in range(particles)],
+            "n_atoms": 13,
+            "n_first": 12,
+            "n_second": 1,
+            "fraction_first": 12 / 13,
+        }
+    )

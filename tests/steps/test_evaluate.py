@@ -1,0 +1,133 @@
+"""The step `evaluate`: networks trained on discs read and clean unseen discs; what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alloyscope.cli import main
+from alloyscope.config import DetectorSection, Task, TaskSettings
+from alloyscope.errors import ConfigError, GateError, StoreError
+from alloyscope.steps import evaluate, train
+from tests.steps.synthetic_images import alter, build
+
+SETTINGS = {
+    "reading": TaskSettings(epochs=40, batch_size=8, width=4, learning_rate=5e-3),
+    "denoising": TaskSettings(epochs=6, batch_size=8, width=4, learning_rate=5e-3),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image set, both networks trained on it, both evaluated."""
+    folder = tmp_path_factory.mktemp("campaign")
+    dataset = build(folder / "hrtem")
+    task: Task
+    for task in ("reading", "denoising"):
+        train.run(
+            task=task,
+            seed=0,
+            dataset=dataset,
+            settings=SETTINGS[task],
+            detector=DetectorSection(dose_e_per_A2=(800.0, 1250.0)),
+            loader_workers=0,
+            out=folder / "training" / task,
+        )
+        assert main(["evaluate", *arguments(folder, task)]) == 0
+    return folder
+
+
+def arguments(folder: Path, task: Task) -> list[str]:
+    words = ["--task", task, "--dataset", folder / "hrtem" / "dataset.json"]
+    words += ["--checkpoint", folder / "training" / task / "best.ckpt", "--out", folder / "evaluation" / task]
+    return list(map(str, words))
+
+
+def results(folder: Path, task: Task) -> tuple[pd.DataFrame, dict]:
+    out = folder / "evaluation" / task
+    return pd.read_parquet(out / "predictions.parquet"), json.loads((out / "metrics.json").read_text())
+
+
+def test_predictions_cover_the_test_split_alone(folder):
+    index = pd.read_parquet(folder / "hrtem" / "images.parquet")
+    tested = index[index["valid"] & (index["split"] == "test")]
+    for task in ("reading", "denoising"):
+        table, scores = results(folder, task)
+        assert table["image"].tolist() == tested["image"].tolist()
+        assert scores["n_test_images"] == 16
+        assert scores["n_test_particles"] == 8
+
+
+def test_size_and_composition_beat_a_blind_guess(folder):
+    _, scores = results(folder, "reading")
+    assert scores["size_mae_atoms"] < 0.6 * scores["size_mae_baseline_atoms"]
+    assert scores["composition_mae"] < 0.8 * scores["composition_mae_baseline"]
+    assert scores["size_mae_atoms_low"] <= scores["size_mae_atoms"] <= scores["size_mae_atoms_high"]
+
+
+def test_scores_follow_from_the_predictions(folder):
+    table, scores = results(folder, "reading")
+    assert scores["size_mae_atoms"] == pytest.approx((table["n_atoms_predicted"] - table["n_atoms"]).abs().mean())
+    right = table["ordering"] == table["ordering_predicted"]
+    assert scores["accuracy"] == pytest.approx(right.mean())
+    assert np.sum(scores["confusion"]["true_by_predicted"]) == 16
+    assert np.trace(scores["confusion"]["true_by_predicted"]) == right.sum()
+    assert np.sum(scores["per_particle"]["confusion"]["true_by_predicted"]) == 8
+    assert ((table["p_core_shell"] > 0.5) == (table["ordering_predicted"] == "core_shell")).all()
+
+
+def test_denoised_images_are_closer_to_the_truth(folder):
+    table, scores = results(folder, "denoising")
+    assert scores["psnr_dB"] > scores["psnr_noisy_dB"] + 1
+    assert scores["psnr_dB"] == pytest.approx(table["psnr_dB"].mean())
+    # vacuum of 250 electrons a pixel: PSNR of shot noise is 10 lg 250 = 24 dB, better inside the darker disc
+    assert 23.9 < scores["psnr_noisy_dB"] < 25
+
+
+def test_examples_are_the_images_named(folder):
+    table, _ = results(folder, "denoising")
+    with np.load(folder / "evaluation" / "denoising" / "examples.npz") as stored:
+        noisy, truth, denoised, rows = (stored[name] for name in ("noisy", "truth", "denoised", "image"))
+    assert noisy.shape == truth.shape == denoised.shape == (4, 32, 32)
+    expected = table.set_index("image").loc[rows]
+    for before, after in ((noisy, "psnr_noisy_dB"), (denoised, "psnr_dB")):
+        psnr = -10 * np.log10(((before.astype(float) - truth) ** 2).mean(axis=(1, 2)))
+        np.testing.assert_allclose(psnr, expected[after], atol=1e-3)
+
+
+def test_refuses_a_network_that_saw_a_test_particle(folder, tmp_path):
+    dataset = build(tmp_path / "hrtem")
+    split = pd.read_parquet(dataset.parent / "images.parquet")["split"]
+    alter(dataset, split=split.replace({"test": "train", "train": "test"}))
+    with pytest.raises(GateError, match="24 of 24 test particles were seen in training or validation: 0, 1, 2"):
+        evaluate.run(
+            task="reading",
+            dataset=dataset,
+            checkpoint=folder / "training" / "reading" / "best.ckpt",
+            out=tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_refuses_a_network_for_another_task(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"must be a network for denoising; .* is one for reading"):
+        evaluate.run(
+            task="denoising",
+            dataset=folder / "hrtem" / "dataset.json",
+            checkpoint=folder / "training" / "reading" / "best.ckpt",
+            out=tmp_path / "out",
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read .* run the step `train` first"), (b"not a checkpoint", "damaged or not a checkpoint")],
+)
+def test_refuses_a_missing_or_damaged_checkpoint(folder, tmp_path, content, message):
+    path = tmp_path / "best.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StoreError, match=message):
+        evaluate.run(task="reading", dataset=folder / "hrtem" / "dataset.json", checkpoint=path, out=tmp_path / "out")

@@ -1,0 +1,183 @@
+"""The hrtem step on small particles: slots, determinism, damage, gates."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alloyscope.cli import main
+from alloyscope.config import OpticsSection
+from alloyscope.errors import ConfigError, GateError, StoreError
+from alloyscope.imaging.multislice import projected_factor_VA2
+from alloyscope.store.images import COUNTS, ShardShape, read_images, shard_name, views_of, write_metadata
+from alloyscope.store.manifests import Manifest
+from alloyscope.store.tables import read_table
+from tests.steps.synthetic_md import DETECTOR, FAILED, IMAGING, OPTICS, SEED, make_chunk, write_md_chunk
+
+SHARD = ShardShape(capacity=2, views=2, pixels=32)
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    for chunk in range(2):
+        write_md_chunk(tmp_path / "structures", chunk)
+    return tmp_path
+
+
+def shards(campaign: Path, chunk: int) -> list[bytes]:
+    return [(campaign / "hrtem" / shard_name(name, chunk)).read_bytes() for name in ("clean", "counts")]
+
+
+def images(campaign: Path, chunk: int, name: str, shard: ShardShape = SHARD) -> np.ndarray:
+    write_metadata(campaign / "hrtem", chunk + 1, shard, {})
+    return read_images(campaign / "hrtem", name, chunk * shard.images, (chunk + 1) * shard.images)
+
+
+def test_chunk_accounts_for_every_particle(campaign: Path) -> None:
+    make_chunk(campaign, 0)
+    manifest = Manifest.read(campaign / "hrtem" / "chunk-000000.json")
+    assert [(slot.particle, slot.valid, slot.reason) for slot in manifest.slots] == [
+        (0, True, None),
+        (1, False, "two clusters"),
+    ]
+    assert manifest.counts == {"images": 2, "saturated_pixels": 0}
+    manifest.verify(campaign / "hrtem")
+    table = read_table(campaign / "hrtem" / "chunk-000000.parquet")
+    assert table["image_id"].tolist() == ["p0000000-v00", "p0000000-v01", "p0000001-v00", "p0000001-v01"]
+    assert table["valid"].tolist() == [True, True, False, False]
+    assert table["reason"].tolist()[2:] == ["two clusters"] * 2
+    assert table["engine"].unique().tolist() == ["batched"]
+
+
+def test_images_hold_the_particle_at_the_stated_dose(campaign: Path) -> None:
+    make_chunk(campaign, 0)
+    clean, counts = (images(campaign, 0, name) for name in ("clean", "counts"))
+    assert np.isnan(clean[2 * FAILED :]).all()
+    assert (counts[2 * FAILED :] == 0).all()
+    views = views_of(read_table(campaign / "hrtem" / "chunk-000000.parquet"))
+    for view, image, count in zip(views[:2], clean, counts):
+        assert 0.97 < image.astype(float).mean() < 1.0  # electrons leave through the aperture only
+        assert image.astype(float).std() > 0.01
+        electrons = view.dose_e_per_A2 * IMAGING.pixel_size_A**2
+        chi2 = np.mean((count - electrons * image.astype(float)) ** 2) / electrons
+        assert chi2 == pytest.approx(1.0, abs=6 * np.sqrt(2 / count.size))
+
+
+def test_the_same_bytes_after_a_crash(campaign: Path) -> None:
+    make_chunk(campaign, 0)
+    first = shards(campaign, 0)
+    table = (campaign / "hrtem" / "chunk-000000.parquet").read_bytes()
+    # killed before the manifest: one shard whole, the other not yet moved
+    (campaign / "hrtem" / "chunk-000000.json").unlink()
+    (campaign / "hrtem" / shard_name(COUNTS, 0)).unlink()
+    make_chunk(campaign, 0)
+    assert shards(campaign, 0) == first
+    assert (campaign / "hrtem" / "chunk-000000.parquet").read_bytes() == table
+
+
+def test_images_do_not_depend_on_the_chunk_size(campaign: Path) -> None:
+    for chunk in range(2):
+        make_chunk(campaign, chunk)
+    small = np.concatenate([images(campaign, chunk, COUNTS) for chunk in range(2)])
+    shutil.rmtree(campaign / "hrtem")
+    make_chunk(campaign, 0, md_chunks=(0, 1), capacity=4)
+    np.testing.assert_array_equal(images(campaign, 0, COUNTS, ShardShape(4, 2, 32)), small)
+
+
+def test_digest_follows_the_sections(campaign: Path) -> None:
+    digests = []
+    for optics in (OPTICS, OpticsSection(defocus_A=10.0), OPTICS):
+        make_chunk(campaign, 0, optics=optics)
+        digests.append(Manifest.read(campaign / "hrtem" / "chunk-000000.json").digest)
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_chunk_without_a_valid_particle(tmp_path: Path) -> None:
+    write_md_chunk(tmp_path / "structures", 0, failed=(0, 1))
+    make_chunk(tmp_path, 0, imaging=IMAGING.model_copy(update={"checked_waves": 1}))
+    assert np.isnan(images(tmp_path, 0, "clean")).all()
+    assert Manifest.read(tmp_path / "hrtem" / "chunk-000000.json").counts["images"] == 0
+
+
+def test_abtem_as_engine_gives_nearly_the_same_images(campaign: Path) -> None:
+    make_chunk(campaign, 0)
+    ours = images(campaign, 0, "clean").astype(float)[:2]
+    make_chunk(campaign, 0, imaging=IMAGING.model_copy(update={"engine": "abtem"}))
+    theirs = images(campaign, 0, "clean").astype(float)[:2]
+    assert read_table(campaign / "hrtem" / "chunk-000000.parquet")["engine"].unique().tolist() == ["abtem"]
+    assert 0 < np.sqrt(np.mean((ours - theirs) ** 2)) < 0.01
+
+
+def test_wrong_engine_writes_no_manifest(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "alloyscope.imaging.multislice.projected_factor_VA2", lambda _, k2: projected_factor_VA2("Au", k2)
+    )
+    with pytest.raises(GateError, match="must agree with abTEM"):
+        make_chunk(campaign, 0, imaging=IMAGING.model_copy(update={"checked_waves": 1}))
+    assert not (campaign / "hrtem").exists()
+
+
+def test_damaged_structures_are_named(campaign: Path) -> None:
+    path = campaign / "structures" / "chunk-000000.extxyz"
+    path.write_text(path.read_text().replace("Ag", "Co", 1))
+    with pytest.raises(StoreError, match=r"chunk-000000.extxyz: damaged, its SHA-256 differs"):
+        make_chunk(campaign, 0)
+
+
+def test_missing_md_manifest_is_named(campaign: Path) -> None:
+    with pytest.raises(StoreError, match=r"chunk-000002.json: cannot be read"):
+        make_chunk(campaign, 2)
+
+
+def test_md_chunks_of_other_particles_are_refused(campaign: Path) -> None:
+    with pytest.raises(StoreError, match=r"imaging chunk 000001 needs the particles from 2 on, 2 at most"):
+        make_chunk(campaign, 1, md_chunks=(0,))
+
+
+def test_valid_particle_without_structure_is_named(campaign: Path) -> None:
+    manifest = campaign / "structures" / "chunk-000000.json"
+    manifest.write_text(manifest.read_text().replace('"valid": false', '"valid": true'))
+    with pytest.raises(StoreError, match="particle 1 is valid but has no structure"):
+        make_chunk(campaign, 0)
+
+
+def test_aperture_beyond_the_grid_is_refused(campaign: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must stay below the 57\.7 mrad that imaging.grid 96 carries .*; got 70"):
+        make_chunk(campaign, 0, optics=OpticsSection(aperture_mrad=(30.0, 70.0)))
+
+
+def test_particle_outside_the_field_stops_the_chunk(campaign: Path) -> None:
+    with pytest.raises(GateError, match=r"particle 0: \d+ of 13 atoms lie outside the box"):
+        make_chunk(campaign, 0, imaging=IMAGING.model_copy(update={"max_shift_A": 30.0}))
+
+
+def test_every_snapshot_reaches_the_image(tmp_path: Path) -> None:
+    write_md_chunk(tmp_path / "structures", 0)
+    make_chunk(tmp_path, 0)
+    one = images(tmp_path, 0, "clean").astype(float)[:2]
+    write_md_chunk(tmp_path / "structures", 0, snapshots=3)
+    make_chunk(tmp_path, 0)
+    three = images(tmp_path, 0, "clean").astype(float)[:2]
+    assert np.sqrt(np.mean((three - one) ** 2)) > 1e-3
+    assert np.corrcoef(three.ravel(), one.ravel())[0, 1] > 0.8
+
+
+def test_command_line(campaign: Path) -> None:
+    words = [
+        "hrtem",
+        "--chunk",
+        "0",
+        "--md-chunks",
+        "0",
+        "--structures",
+        str(campaign / "structures"),
+        "--capacity",
+        "2",
+    ]
+    words += ["--seed", str(SEED), "--imaging", IMAGING.as_json(), "--optics", OPTICS.as_json()]
+    words += ["--detector", DETECTOR.as_json(), "--manifest", str(campaign / "hrtem" / "chunk-000000.json")]
+    assert main(words) == 0
+    by_command = shards(campaign, 0)
+    make_chunk(campaign, 0)
+    assert shards(campaign, 0) == by_command

@@ -1,0 +1,227 @@
+"""The report of a campaign folder made by hand."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from markupsafe import Markup
+
+from alloyscope import cli
+from alloyscope.errors import StoreError
+from alloyscope.steps import report
+from alloyscope.store.atomic import read_json, write_json
+from alloyscope.wording import duration, interval, mean_and_spread, number
+from tests.steps.campaign_folder import DENOISING, FAILED, build
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks nesting; collects references, ids and images."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.ids, self.images, self.tags = [], [], [], [], set()
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.add(tag)
+        self.references += [found[name] for name in ("href", "src") if name in found]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag == "img":
+            self.images.append(found["alt"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results") / "demo"
+    return folder, build(folder)
+
+
+@pytest.fixture(scope="module")
+def page(made):
+    folder, config = made
+    report.run(folder=folder, config=config, out=folder / "report" / "index.html")
+    return (folder / "report" / "index.html").read_text()
+
+
+@pytest.fixture
+def campaign(made, tmp_path, monkeypatch):
+    """A copy to change or damage. Its figures are made but not rendered, which takes most of a report's time."""
+    shutil.copytree(made[0], tmp_path / "demo", ignore=shutil.ignore_patterns("report"))
+    monkeypatch.setattr(report, "embed", lambda figure, alt, kind="svg": Markup('<img alt="{}" src="#">').format(alt))
+    return tmp_path / "demo", made[1]
+
+
+def make(campaign):
+    folder, config = campaign
+    report.run(folder=folder, config=config, out=folder / "report" / "index.html")
+    return (folder / "report" / "index.html").read_text()
+
+
+def test_page_is_self_contained(page):
+    parsed = Page(page)
+    outside = [link for link in parsed.references if not link.startswith(("#", "data:image/"))]
+    assert outside == []
+    assert not parsed.tags & {"script", "link", "iframe"}
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_navigation_leads_somewhere(page):
+    parsed = Page(page)
+    targets = {link[1:] for link in parsed.references if link.startswith("#")}
+    assert targets == set(parsed.ids)
+    assert {"reading", "denoising", "times"} <= targets
+
+
+def test_scores_stand_beside_interval_and_baseline(page):
+    text = re.sub(r"<[^>]+>", " ", page)
+    text = re.sub(r"\s+", " ", text)
+    assert "baseline: always the commoner order in training 90.0 % 70.0 to 97.0 % 55.0 %" in text
+    assert "mean error in size baseline: always the training mean 14.2 atoms 11.0 to 18.0 atoms 61.5 atoms" in text
+    assert "95.0 % of the test particles are ordered rightly; the mean error in size is 9.5 atoms" in text
+    assert "27.2 dB 26.0 to 28.5 dB 9.8 dB" in text
+
+
+def test_failed_particle_is_counted_with_its_reason_escaped(page):
+    assert "40 particles were planned; 39 are valid, 1 failed, 1 needed more than one attempt" in page
+    assert "2 clusters &lt;after&gt; 3 attempts" in page
+
+
+def test_every_picture_is_there_once(page):
+    images = Page(page).images
+    assert len(images) == len(set(images))
+    assert sum("clean and at" in alt for alt in images) == report.GALLERY
+    assert sum(alt.startswith("Noisy, truth, denoised") for alt in images) == 4
+    assert sum(alt.startswith("Learning curves") for alt in images) == 2
+    for word in ("Confusion matrix", "Predicted against true", "Sizes and compositions", "Time per rule"):
+        assert sum(alt.startswith(word) for alt in images) == 1
+
+
+def test_gallery_runs_from_low_dose_to_high_without_failed_particles(page):
+    doses = [float(alt.split("clean and at ")[1].split(" e/")[0]) for alt in Page(page).images if "clean and at" in alt]
+    assert doses == sorted(doses)
+    assert f"p{FAILED:07d}" not in "".join(Page(page).images)
+
+
+def test_configuration_and_versions_are_stated(page, made):
+    assert f"n_particles: {made[1].campaign.n_particles}" in page
+    assert "python -m alloyscope status results/demo" in page
+    assert re.search(r"<td>numpy</td><td>[\d.]+</td>", page)
+
+
+def test_summary_is_a_few_plain_lines(made, page):
+    lines = (made[0] / "report" / "summary.txt").read_text().splitlines()
+    assert lines[0].startswith("39 of 40 AgCo particles came out whole")
+    assert (
+        "Ordering accuracy: 90.0 % (95 % interval 70.0 to 97.0 %); always the commoner order in training: 55.0 %."
+        in lines
+    )
+    assert len(lines) == 7
+
+
+def test_times_are_summed_over_jobs(campaign):
+    folder, _ = campaign
+    shutil.copy(folder / "benchmarks" / "md" / "md.tsv", folder / "benchmarks" / "md" / "again.tsv")
+    times = {row["rule"]: row for row in report.run_times(folder)}
+    assert times["md"]["jobs"] == 2
+    assert times["md"]["seconds"] == pytest.approx(380.0)
+    assert times["md"]["longest"] == pytest.approx(190.0)
+    assert list(times) == ["potential", "md", "hrtem", "train"]
+
+
+@pytest.mark.parametrize(("task", "other"), [("reading", "denoising"), ("denoising", "reading")])
+def test_task_that_was_not_evaluated_has_no_section(campaign, task, other):
+    shutil.rmtree(campaign[0] / "evaluation" / task)
+    ids = Page(make(campaign)).ids
+    assert task not in ids
+    assert other in ids
+
+
+def test_report_before_any_training(campaign):
+    for name in ("evaluation", "training", "benchmarks"):
+        shutil.rmtree(campaign[0] / name)
+    text = make(campaign)
+    assert "No task has been evaluated yet" in text
+    assert not {"reading", "denoising", "times"} & set(Page(text).ids)
+
+
+def test_several_seeds_are_named(campaign):
+    folder, config = campaign
+    for stage in ("evaluation", "training"):
+        shutil.copytree(folder / stage / "denoising" / "seed-0", folder / stage / "denoising" / "seed-1")
+    path = folder / "evaluation" / "denoising" / "seed-1" / "metrics.json"
+    write_json(path, read_json(path) | {"psnr_dB": DENOISING["psnr_dB"] + 1})
+    training = config.training.model_copy(update={"seeds": (0, 1)})
+    text = make((folder, config.model_copy(update={"training": training})))
+    assert "PSNR of the denoised image (seed-1)" in text
+    assert "28.2 dB" in text
+
+
+def test_pure_particles_have_no_ordering(campaign):
+    folder, _ = campaign
+    path = folder / "hrtem" / "images.parquet"
+    pd.read_parquet(path).assign(ordering=pd.array([None] * 200, dtype="string")).to_parquet(path)
+    assert "one species" in make(campaign)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "structures/structures.parquet",
+        "hrtem/images.parquet",
+        "hrtem/dataset.json",
+        "potential/validation.json",
+        "evaluation/reading/seed-0/metrics.json",
+        "evaluation/denoising/seed-0/predictions.parquet",
+        "evaluation/denoising/seed-0/examples.npz",
+        "training/reading/seed-0/metrics.csv",
+    ],
+)
+def test_missing_input_is_named(campaign, name):
+    (campaign[0] / name).unlink()
+    with pytest.raises(StoreError, match=re.escape(name)):
+        make(campaign)
+    assert not (campaign[0] / "report" / "index.html").exists()
+
+
+def test_damaged_table_is_named(campaign):
+    path = campaign[0] / "benchmarks" / "md" / "md.tsv"
+    path.write_text("")
+    with pytest.raises(StoreError, match=r"md.tsv: not a table"):
+        make(campaign)
+
+
+def test_truncated_examples_are_named(campaign):
+    path = campaign[0] / "evaluation" / "denoising" / "seed-0" / "examples.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(StoreError, match=r"examples.npz: missing or damaged"):
+        make(campaign)
+
+
+def test_command_line_without_a_folder(tmp_path, capsys):
+    assert cli.main(["report", "--folder", str(tmp_path / "none"), "--out", str(tmp_path / "index.html")]) == 2
+    assert "no such folder; give the folder of a campaign" in capsys.readouterr().err
+
+
+def test_numbers_in_words():
+    assert number(0.9, "%") == "90.0 %"
+    assert number(-1.5) == "−1.500"
+    assert number(12.34, "atoms") == "12.3 atoms"
+    assert number(None) == number(np.nan) == "–"
+    assert interval(11, 18.04, "atoms") == "11.0 to 18.0 atoms"
+    assert mean_and_spread(-541.3, 250.6) == "−541 ± 251"
+    assert mean_and_spread(5.887, 0.0913) == "5.887 ± 0.091"
+    assert mean_and_spread(3.0, float("nan")) == "3.0"
+    assert (duration(5.25), duration(119), duration(120), duration(7200)) == ("5.2 s", "119 s", "2.0 min", "2.0 h")

@@ -1,0 +1,196 @@
+"""The step `train`: what it writes, how it goes on after a kill, what it refuses."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from alloyscope.cli import main
+from alloyscope.config import DetectorSection, TaskSettings
+from alloyscope.errors import ConfigError, ContractError, StoreError
+from alloyscope.learn.data import ImageData, read_released
+from alloyscope.learn.tasks import Reading
+from alloyscope.steps import train
+from tests.steps.synthetic_images import alter, build
+
+DETECTOR = DetectorSection(dose_e_per_A2=(800.0, 1250.0))
+SETTINGS = TaskSettings(epochs=2, batch_size=16, width=4, learning_rate=3e-3)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return build(tmp_path / "hrtem", n_particles=15)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Sums over several threads may round differently from run to run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(dataset: Path, out: Path, settings: TaskSettings = SETTINGS, task="reading", seed: int = 0) -> Path:
+    train.run(task=task, seed=seed, dataset=dataset, settings=settings, detector=DETECTOR, loader_workers=0, out=out)
+    return out
+
+
+def run_until_killed(dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    whole = train.Keeper.on_train_epoch_end
+
+    def end(self, trainer, pl_module):
+        whole(self, trainer, pl_module)
+        if trainer.current_epoch + 1 == epochs:
+            raise InterruptedError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Keeper, "on_train_epoch_end", end)
+        with pytest.raises(InterruptedError):
+            run(dataset, out)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def history(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "metrics.csv").drop(columns="seconds")
+
+
+def test_killed_after_one_epoch_equals_two_in_one_go(dataset, tmp_path, monkeypatch):
+    straight = run(dataset, tmp_path / "straight")
+    killed = tmp_path / "killed"
+    run_until_killed(dataset, killed, monkeypatch, epochs=1)
+    assert not (killed / "run.json").exists()
+    run(dataset, killed)
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_same_weights(straight / name, killed / name)
+    pd.testing.assert_frame_equal(history(straight), history(killed))
+    assert history(killed)["epoch"].tolist() == [0, 1]
+
+
+def test_two_trainings_of_one_seed_agree_and_of_two_seeds_differ(dataset, tmp_path):
+    one, same = run(dataset, tmp_path / "one"), run(dataset, tmp_path / "same")
+    assert_same_weights(one / "last.ckpt", same / "last.ckpt")
+    other = weights(run(dataset, tmp_path / "other", seed=1) / "last.ckpt")
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in weights(one / "last.ckpt").items())
+
+
+def test_finished_training_is_not_repeated_and_its_files_come_back(dataset, tmp_path, monkeypatch):
+    out = run(dataset, tmp_path / "out")
+    before = weights(out / "best.ckpt")
+    for name in ("best.ckpt", "metrics.csv", "run.json"):
+        (out / name).unlink()
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("trained again"))
+    run(dataset, out)
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(out / "best.ckpt").items())
+    assert history(out)["epoch"].tolist() == [0, 1]
+    assert (out / "run.json").exists()
+
+
+def test_other_settings_start_afresh(dataset, tmp_path, capsys):
+    out = run(dataset, tmp_path / "out")
+    run(dataset, out, SETTINGS.model_copy(update={"epochs": 1}))
+    assert "belongs to other settings or another image set" in capsys.readouterr().err
+    assert history(out)["epoch"].tolist() == [0]
+
+
+def test_damaged_checkpoint_starts_afresh(dataset, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "last.ckpt").write_bytes(b"PK\x03\x04 half a file")
+    run(dataset, out)
+    assert "damaged or not a checkpoint" in capsys.readouterr().err
+    assert history(out)["epoch"].tolist() == [0, 1]
+
+
+def test_best_checkpoint_is_of_the_best_epoch_and_loads_in_lightning(dataset, tmp_path):
+    out = run(dataset, tmp_path / "out")
+    account = json.loads((out / "run.json").read_text())
+    losses = pd.read_csv(out / "metrics.csv").set_index("epoch")["validation_loss"]
+    assert account["best_epoch"] == losses.idxmin()
+    module = Reading.load_from_checkpoint(out / "best.ckpt", weights_only=True)
+    stored = weights(out / "best.ckpt")
+    assert all(torch.equal(stored[name], tensor) for name, tensor in module.state_dict().items())
+    assert module.card.seen == [0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 12]  # 14 is not valid; 3, 8, 13 are test
+
+
+def test_account_counts_valid_images_by_split(dataset, tmp_path):
+    out = run(dataset, tmp_path / "out")
+    account = json.loads((out / "run.json").read_text())
+    assert account["splits"] == {
+        "train": {"particles": 9, "images": 18},
+        "validation": {"particles": 2, "images": 4},
+        "test": {"particles": 3, "images": 6},
+    }
+    assert account["provenance"]["stage"] == "train"
+
+
+@pytest.mark.slow  # a worker imports torch anew
+def test_worker_processes_deliver_the_same_batch(dataset):
+    released = read_released(dataset)
+
+    def first(workers: int):
+        data = ImageData(released, SETTINGS, DETECTOR, seed=3, loader_workers=workers)
+        return next(iter(data.train_dataloader()))
+
+    for alone, worker in zip(first(0), first(1)):
+        assert torch.equal(alone, worker)
+
+
+def test_command_line(dataset, tmp_path):
+    words = ["train", "--task", "denoising", "--seed", "1", "--dataset", str(dataset), "--out", str(tmp_path / "out")]
+    words += ["--settings", '{"epochs": 1, "width": 4, "batch_size": 16}', "--detector", DETECTOR.as_json()]
+    assert main([*words, "--loader-workers", "0"]) == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["seed"] == 1
+
+
+def test_refuses_a_set_without_validation_images(dataset, tmp_path):
+    alter(dataset, split="train")
+    with pytest.raises(ContractError, match="split validation must hold at least one valid image"):
+        run(dataset, tmp_path / "out")
+
+
+def test_refuses_pixels_that_do_not_fold(tmp_path):
+    dataset = build(tmp_path / "hrtem", n_particles=5, pixels=40)
+    with pytest.raises(ConfigError, match=r"imaging.pixels must be a multiple of 16 to train on; got \(40, 40\)"):
+        run(dataset, tmp_path / "out")
+
+
+def test_says_when_the_rate_is_too_high(dataset, tmp_path):
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(ConfigError, match=r"training.denoising.learning_rate: must be lower; at 1e\+30 the loss"):
+        run(dataset, tmp_path / "out", settings, task="denoising")
+
+
+def test_refuses_a_missing_or_foreign_account(dataset, tmp_path):
+    with pytest.raises(StoreError, match=r"nowhere\.json: cannot be read"):
+        run(tmp_path / "nowhere.json", tmp_path / "out")
+    dataset.write_text("{}")
+    with pytest.raises(StoreError, match="not the account of an image set, it lacks"):
+        run(dataset, tmp_path / "out")
+
+
+def test_refuses_an_index_that_does_not_fit(dataset, tmp_path):
+    alter(dataset, image=1000)
+    with pytest.raises(ContractError, match="the index points to image 1000; clean has the shape"):
+        run(dataset, tmp_path / "out")
+    path = dataset.parent / "images.parquet"
+    pd.read_parquet(path).drop(columns="ordering").to_parquet(path)
+    with pytest.raises(ContractError, match=r"it lacks \['ordering'\]"):
+        run(dataset, tmp_path / "out")
+
+
+def test_refuses_a_folder_that_cannot_be_written(dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        run(dataset, tmp_path / "file" / "out")

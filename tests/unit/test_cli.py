@@ -1,0 +1,72 @@
+"""The command line: every step has help, expected errors are one line and exit code 2, others keep their traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alloyscope import cli
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: alloyscope {command}" in capsys.readouterr().out
+
+
+def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for command in cli.COMMANDS:
+        assert f"    {command} " in text
+
+
+def test_expected_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("alloyscope status: ")
+
+
+def test_faulty_section_is_an_expected_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "potential"
+    assert cli.main(["potential", "--potential", '{"n_r": 1, "colour": 2}', "--out", str(out)]) == 2
+    text = capsys.readouterr().err
+    assert "potential.n_r: " in text
+    assert "potential.colour: unknown key" in text
+    assert not out.exists()
+
+
+def test_section_that_is_not_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["potential", "--potential", "{", "--out", str(tmp_path)]) == 2
+    assert "--potential: not JSON" in capsys.readouterr().err
+
+
+def test_all_config_faults_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("particles: {n_atoms: [500, 100], color: red}\nimaging: {views: 0}\n")
+    assert cli.main(["config", str(path)]) == 2
+    text = capsys.readouterr().err
+    for fault in ("particles.n_atoms: must be", "particles.color: unknown key", "imaging.views: "):
+        assert fault in text
+
+
+def test_resolved_config_can_be_read_again(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo = root / "workflow" / "campaigns" / "demo.yaml"
+    assert cli.main(["config", str(root / "config.yaml"), str(demo)]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("# 48 particles in 8 md chunks\n# 240 images in 4 imaging chunks")
+    (tmp_path / "resolved.yaml").write_text(first)
+    assert cli.main(["config", str(tmp_path / "resolved.yaml")]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_module_can_be_run() -> None:
+    answer = subprocess.run([sys.executable, "-m", "alloyscope", "status", "nowhere"], capture_output=True, text=True)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("alloyscope status: nowhere: no campaign here")

@@ -1,0 +1,152 @@
+"""Figures show the numbers they were given."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.patches import Rectangle
+
+from alloyscope import figures
+from alloyscope.errors import ContractError
+
+
+@pytest.fixture
+def structures():
+    return pd.DataFrame(
+        {
+            "valid": [True] * 6 + [False],
+            "protocol": ["gas_quench"] * 4 + ["droplets"] * 3,
+            "n_atoms": [60, 100, 100, 300, 80, 250, 999],
+            "fraction_first": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
+            "species_first": ["Ag"] * 7,
+            "eta": [0.5, 0.6, 0.7, 0.8, -0.1, 0.1, np.nan],
+            "d_com_over_Rg": [0.1, 0.1, 0.2, 0.6, 1.0, 1.2, np.nan],
+        }
+    )
+
+
+@pytest.fixture
+def reading():
+    return pd.DataFrame(
+        {
+            "ordering": ["core_shell"] * 4 + ["janus"] * 2,
+            "ordering_predicted": ["core_shell"] * 3 + ["janus"] * 3,
+            "n_atoms": [100, 120, 140, 160, 180, 200],
+            "n_atoms_predicted": [90.0, 130, 140, 150, 260, 200],
+            "fraction_first": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+            "fraction_first_predicted": [0.2, 0.2, 0.3, 0.4, 0.5, 0.6],
+        }
+    )
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_histograms_hold_every_valid_particle(structures):
+    figure = figures.sizes_and_compositions(structures)
+    for axes in figure.axes:
+        assert sum(bar.get_height() for bar in axes.patches) == 6
+    assert figure.axes[1].get_xlabel() == "Fraction of Ag atoms"
+
+
+def test_order_plane_draws_valid_particles_and_both_limits(structures):
+    (axes,) = figures.order_plane(structures, 0.5).axes
+    assert sum(len(points.get_offsets()) for points in axes.collections) == 6
+    assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines) == [(0, 0), (0.5, 0)]
+
+
+def test_confusion_matrix_counts_and_shares(reading):
+    (axes,) = figures.confusion_matrix(reading).axes
+    assert texts(axes) == ["3\n75 %", "1\n25 %", "0\n0 %", "2\n100 %"]
+
+
+def test_scatter_has_equal_axes_over_all_values(reading):
+    figure = figures.predicted_against_true(reading, "Ag")
+    for axes, low, high in zip(figure.axes, (90, 0.1), (260, 0.6)):
+        assert axes.get_xlim() == axes.get_ylim()
+        assert axes.get_xlim()[0] < low < high < axes.get_xlim()[1]
+    assert figure.axes[0].get_xlabel() == "Atoms, true"
+
+
+def test_image_row_shares_grey_where_asked():
+    low, high = np.zeros((8, 8)), np.ones((8, 8))
+    noisy, truth, denoised = 10 * high, np.tile([0.0, 1.0], (8, 4)), low - 5
+    figure = figures.image_row((noisy, truth, denoised), ("a", "b", "c"), "title", 0.4348, shared_grey=(1, 2))
+    limits = [axes.images[0].get_clim() for axes in figure.axes]
+    assert limits[1] == limits[2] == (0.0, 1.0)
+    assert limits[0] == (10.0, 10.0)
+
+
+def test_scale_bar_has_its_stated_length():
+    figure = figures.image_row((np.zeros((128, 128)),) * 2, ("a", "b"), "title", 0.4348)
+    axes = figure.axes[0]
+    # the field is 5.57 nm; the longest round length within 40 % of it is 2 nm, 46.0 pixels
+    assert texts(axes) == ["2 nm"]
+    widths = [patch.get_width() for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert any(width == pytest.approx(20 / 0.4348) for width in widths)
+    assert not figure.axes[1].patches
+
+
+def test_learning_curves_have_one_panel_per_metric():
+    metrics = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.5, 1.5]})
+    assert len(figures.learning_curves(metrics).axes) == 1
+    metrics["validation_psnr_dB"], metrics["validation_ssim"] = [10.0, 20.0], [0.1, 0.5]
+    figure = figures.learning_curves(metrics)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["Loss", "PSNR (dB)", "SSIM"]
+    assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 10.0], [2, 20.0]]
+
+
+def test_quality_against_dose_is_logarithmic():
+    table = pd.DataFrame(
+        {
+            "dose_e_per_A2": [100.0, 1000.0],
+            "psnr_noisy_dB": [5.0, 15.0],
+            "psnr_dB": [20.0, 25.0],
+            "ssim_noisy": [0.1, 0.2],
+            "ssim": [0.8, 0.9],
+        }
+    )
+    left, right = figures.quality_against_dose(table).axes
+    assert left.get_xscale() == right.get_xscale() == "log"
+    assert left.collections[1].get_offsets().tolist() == [[100.0, 20.0], [1000.0, 25.0]]
+
+
+@pytest.mark.parametrize(("longest", "unit", "width"), [(600.0, "min", 10.0), (36_000.0, "h", 10.0)])
+def test_run_times_choose_their_unit(longest, unit, width):
+    (axes,) = figures.run_times({"md": longest, "hrtem": 60.0}).axes
+    assert axes.get_xlabel() == f"Time in jobs ({unit})"
+    assert axes.patches[0].get_width() == width
+
+
+def test_many_points_become_pixels():
+    n = figures.MANY_POINTS + 1
+    table = pd.DataFrame({"valid": True, "protocol": "droplets", "eta": np.zeros(n), "d_com_over_Rg": np.ones(n)})
+    (axes,) = figures.order_plane(table, 0.5).axes
+    assert axes.collections[0].get_rasterized()
+
+
+def test_no_global_state_is_left(structures):
+    before = dict(matplotlib.rcParams)
+    figures.order_plane(structures, 0.5)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_missing_column_is_named(structures):
+    with pytest.raises(ContractError, match=r"needs the columns .*; the table lacks eta"):
+        figures.order_plane(structures.drop(columns="eta"), 0.5)
+
+
+def test_empty_table_is_refused(structures):
+    with pytest.raises(ContractError, match="at least one row; the table is empty"):
+        figures.sizes_and_compositions(structures[~structures["valid"]])
+
+
+def test_image_stack_is_refused():
+    with pytest.raises(ContractError, match=r"image must be \(y, x\); got \(2, 4, 4\)"):
+        figures.image_row((np.zeros((2, 4, 4)),), ("a",), "title", 0.4)
+
+
+def test_run_times_need_a_rule():
+    with pytest.raises(ContractError, match="at least one rule; got none"):
+        figures.run_times({})

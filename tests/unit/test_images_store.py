@@ -1,0 +1,124 @@
+"""The image store: shards, metadata, faults, and the table of views."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alloyscope import plan
+from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.errors import ContractError, StoreError
+from alloyscope.store.images import (
+    CLEAN,
+    COUNTS,
+    VIEW_COLUMNS,
+    ShardShape,
+    open_array,
+    read_images,
+    shard_name,
+    views_of,
+    views_table,
+    write_metadata,
+    write_shard,
+)
+
+SHARD = ShardShape(capacity=6, views=2, pixels=16)
+
+
+def content(chunk: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(chunk)
+    return {
+        CLEAN: rng.uniform(0.5, 1.5, SHARD.shape).astype(np.float16),
+        COUNTS: rng.poisson(40, SHARD.shape).astype(np.uint16),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for chunk in (0, 2):
+        write_shard(tmp_path, chunk, SHARD, content(chunk))
+    write_metadata(tmp_path, 3, SHARD, {CLEAN: {"units": "beam"}, "": {"pixel_size_A": 0.5}})
+    return tmp_path
+
+
+@pytest.mark.parametrize(("capacity", "views", "inner"), [(6, 5, 6), (200, 5, 8), (1, 1, 1), (11, 1, 1), (1, 7, 7)])
+def test_inner_chunks_divide_the_shard(capacity: int, views: int, inner: int) -> None:
+    assert ShardShape(capacity, views, 16).inner[0] == inner
+
+
+def test_shards_read_back_bit_equal(folder: Path) -> None:
+    for name in (CLEAN, COUNTS):
+        np.testing.assert_array_equal(read_images(folder, name, 24, 36), content(2)[name])
+        np.testing.assert_array_equal(read_images(folder, name, 3, 9), content(0)[name][3:9])
+    array = open_array(folder, CLEAN)
+    assert array.shape == (36, 16, 16)
+    assert array.attrs["units"] == "beam"
+    assert array.metadata.dimension_names == ("image", "y", "x")
+
+
+def test_same_images_give_the_same_bytes(tmp_path: Path) -> None:
+    digests = set()
+    for run in ("one", "two"):
+        write_shard(tmp_path / run, 0, SHARD, content(0))
+        digests.add(hashlib.sha256((tmp_path / run / shard_name(CLEAN, 0)).read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_growing_leaves_finished_shards_alone(folder: Path) -> None:
+    before = (folder / shard_name(CLEAN, 0)).stat()
+    write_shard(folder, 3, SHARD, content(3))
+    write_metadata(folder, 4, SHARD, {})
+    assert (folder / shard_name(CLEAN, 0)).stat().st_mtime_ns == before.st_mtime_ns
+    np.testing.assert_array_equal(read_images(folder, COUNTS, 36, 48), content(3)[COUNTS])
+
+
+def test_missing_shard_reads_as_nan_and_is_refused_by_name(folder: Path) -> None:
+    assert np.isnan(open_array(folder, CLEAN)[12:24]).all()
+    with pytest.raises(StoreError, match="shard of chunk 000001 is missing"):
+        read_images(folder, CLEAN, 10, 14)
+
+
+@pytest.mark.parametrize("name", [CLEAN, COUNTS])
+@pytest.mark.parametrize("place", [40, -10])
+def test_flipped_byte_is_refused_by_name(folder: Path, name: str, place: int) -> None:
+    path = folder / shard_name(name, 2)
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 0x01  # in the first payload, and in the shard's index
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match="shard of chunk 000002 is damaged"):
+        read_images(folder, name, 24, 36)
+    np.testing.assert_array_equal(read_images(folder, name, 0, 12), content(0)[name])
+
+
+def test_store_without_metadata_says_what_to_run(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, SHARD, content(0))
+    with pytest.raises(StoreError, match=r"no readable array .* run the dataset step first"):
+        open_array(tmp_path, CLEAN)
+
+
+def test_shard_of_another_shape_or_type_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"clean: a shard must be \(12, 16, 16\); got \(11, 16, 16\)"):
+        write_shard(tmp_path, 0, SHARD, {**content(0), CLEAN: content(0)[CLEAN][1:]})
+    with pytest.raises(ContractError, match="counts: must be uint16; got float16"):
+        write_shard(tmp_path, 0, SHARD, {**content(0), COUNTS: content(0)[CLEAN]})
+    with pytest.raises(ContractError, match=r"needs the arrays \['clean', 'counts'\]; got \['clean'\]"):
+        write_shard(tmp_path, 0, SHARD, {CLEAN: content(0)[CLEAN]})
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_shard(tmp_path / "file", 0, SHARD, content(0))
+
+
+def test_every_field_of_a_view_survives_the_table() -> None:
+    optics = OpticsSection(C32_A=(1.0, 2.0), C34_A=(1.0, 2.0), C50_A=(1.0, 2.0), n_foci=5)
+    views = [
+        plan.view(7, number, ImagingSection(engine="abtem"), optics, DetectorSection(readout_e=(0.1, 0.2)), seed=2)
+        for number in range(3)
+    ]
+    table = views_table(views)
+    assert list(table.columns) == list(VIEW_COLUMNS)
+    assert views_of(table) == views

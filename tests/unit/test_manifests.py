@@ -1,0 +1,77 @@
+"""Manifests: the arbiter of what is done."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from alloyscope.errors import StoreError
+from alloyscope.store.atomic import checksum
+from alloyscope.store.manifests import Manifest, Slot, finished, manifest_name
+
+
+def make(folder: Path, chunk: int) -> Manifest:
+    data = folder / f"chunk-{chunk:06d}.extxyz"
+    data.write_text(f"data of {chunk}")
+    slots = (Slot(4 * chunk, True), Slot(4 * chunk + 1, False, "evaporated", attempts=3, seconds=1.5))
+    manifest = Manifest("md", chunk, "abc", slots, {data.name: checksum(data)}, {"particles": 2}, {"wall_s": 1.0})
+    manifest.write(folder / manifest_name(chunk))
+    return manifest
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    manifest = make(tmp_path, 3)
+    assert Manifest.read(tmp_path / "chunk-000003.json") == manifest
+    assert manifest.valid_particles == (12,)
+    manifest.verify(tmp_path)
+
+
+def test_flipped_byte_is_named(tmp_path: Path) -> None:
+    manifest = make(tmp_path, 3)
+    data = tmp_path / "chunk-000003.extxyz"
+    content = bytearray(data.read_bytes())
+    content[2] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(StoreError, match=r"chunk-000003\.extxyz: damaged.*delete .*chunk-000003\.json"):
+        manifest.verify(tmp_path)
+
+
+def test_missing_data_are_named(tmp_path: Path) -> None:
+    manifest = make(tmp_path, 3)
+    (tmp_path / "chunk-000003.extxyz").unlink()
+    with pytest.raises(StoreError, match=r"chunk-000003\.extxyz: cannot be read"):
+        manifest.verify(tmp_path)
+
+
+def test_truncated_manifest(tmp_path: Path) -> None:
+    make(tmp_path, 0)
+    path = tmp_path / "chunk-000000.json"
+    path.write_text(path.read_text()[:60])
+    with pytest.raises(StoreError, match=r"truncated or not JSON.*delete it and run snakemake again"):
+        Manifest.read(path)
+
+
+def test_missing_manifest(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"chunk-000007\.json: cannot be read"):
+        Manifest.read(tmp_path / "chunk-000007.json")
+
+
+@pytest.mark.parametrize("content", [{"stage": "md"}, {"slots": [], "surprise": 1}, {"slots": [{"atom": 1}]}])
+def test_foreign_json(tmp_path: Path, content: dict[str, object]) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(StoreError, match="not a manifest"):
+        Manifest.read(tmp_path / "x.json")
+
+
+def test_finished_chunks(tmp_path: Path) -> None:
+    for chunk in (0, 2):
+        make(tmp_path, chunk)
+    assert finished(tmp_path, 4, min_chunks=2) == [0, 2]
+    with pytest.raises(StoreError, match="2 of 4 chunks are finished, 4 are needed; missing manifests: 000001, 000003"):
+        finished(tmp_path, 4, None)
+
+
+def test_slots_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Slot(1, True).valid = False  # type: ignore[misc]

@@ -1,0 +1,138 @@
+"""Particles, chunks and splits follow from the particle's number alone."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alloyscope.config import Config, ParticlesSection, SplitsSection, parameter_set, parse
+from alloyscope.errors import ConfigError
+from alloyscope.md.protocols import simulation
+from alloyscope.plan import (
+    SPLIT_BLOCK,
+    chunks,
+    imaging_capacity,
+    md_chunks_of,
+    needed_imaging_chunks,
+    needed_md_chunks,
+    particle,
+    rotation,
+    split_of,
+    view,
+)
+from alloyscope.steps.plan import planned, run, whole_config
+
+
+def grown(config: Config, n_particles: int) -> Config:
+    return config.model_copy(update={"campaign": config.campaign.model_copy(update={"n_particles": n_particles})})
+
+
+def test_growing_leaves_earlier_rows_equal(small_config: Config) -> None:
+    few, many = planned(small_config), planned(grown(small_config, 25))
+    pd.testing.assert_frame_equal(many.iloc[:10], few)
+
+
+def test_chunks_cover_every_particle_once(small_config: Config) -> None:
+    found = [list(chunk.particles) for chunk in chunks(10, 4)]
+    assert found == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert imaging_capacity(small_config) == 8
+    assert [list(md_chunks_of(n, small_config)) for n in range(2)] == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize(("min_chunks", "imaging", "md"), [(None, 2, 3), (1, 1, 2), (9, 2, 3)])
+def test_needed_chunks(small_config: Config, min_chunks: int | None, imaging: int, md: int) -> None:
+    dataset = small_config.dataset.model_copy(update={"min_chunks": min_chunks})
+    config = small_config.model_copy(update={"dataset": dataset})
+    assert needed_imaging_chunks(config) == range(imaging)
+    assert needed_md_chunks(config) == range(md)
+
+
+def test_particles_keep_the_bounds() -> None:
+    section = ParticlesSection(n_atoms=(60, 64), fraction_first=(0.25, 0.5))
+    found = [particle(number, section, 1) for number in range(2000)]
+    assert {p.n_atoms for p in found} == {60, 61, 62, 63, 64}
+    assert all(0.25 - 0.5 / 60 <= p.counts[0] / p.n_atoms <= 0.5 + 0.5 / 60 for p in found)
+    protocols = Counter(p.protocol for p in found)
+    assert abs(protocols["droplets"] - 1000) < 5 * math.sqrt(2000 / 4)
+
+
+def test_protocol_tells_nothing_about_size() -> None:
+    """Else a network could read the order off the size."""
+    found = [particle(number, ParticlesSection(n_atoms=(60, 1000)), 1) for number in range(4000)]
+    sizes = [np.array([p.n_atoms for p in found if p.protocol == name]) for name in ("gas_quench", "droplets")]
+    spread = 940 / math.sqrt(12)
+    assert abs(sizes[0].mean() - sizes[1].mean()) < 5 * spread * math.sqrt(1 / len(sizes[0]) + 1 / len(sizes[1]))
+
+
+def test_another_seed_is_another_campaign() -> None:
+    one, two = (particle(5, ParticlesSection(), seed) for seed in (1, 2))
+    assert one != two
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        (SplitsSection(), {"train": 14, "validation": 2, "calibration": 2, "test": 2}),
+        (
+            SplitsSection(train=0.6, validation=0.1, calibration=0.1, test=0.2),
+            {"train": 12, "validation": 2, "calibration": 2, "test": 4},
+        ),
+        (SplitsSection(train=0.5, validation=0.0, calibration=0.0, test=0.5), {"train": 10, "test": 10}),
+    ],
+)
+def test_each_block_holds_the_fractions(splits: SplitsSection, expected: dict[str, int]) -> None:
+    for block in range(5):
+        numbers = range(block * SPLIT_BLOCK, (block + 1) * SPLIT_BLOCK)
+        assert Counter(split_of(number, splits, 3) for number in numbers) == expected
+
+
+def test_splits_differ_from_block_to_block() -> None:
+    patterns = {tuple(split_of(b * SPLIT_BLOCK + n, SplitsSection(), 3) for n in range(SPLIT_BLOCK)) for b in range(9)}
+    assert len(patterns) == 9
+
+
+def test_rotations_are_uniform_on_so3() -> None:
+    """A fixed vector is turned to a uniform direction; the angle has density (1 − cos θ)/π, its mean π/2 + 2/π."""
+    quaternions = np.array([rotation(n, 0, 1) for n in range(3000)])
+    assert np.allclose(np.linalg.norm(quaternions, axis=1), 1)
+    x, y, z, w = quaternions.T
+    turned = np.stack([2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x**2 + y**2)])
+    assert np.abs(turned.mean(axis=1)).max() < 5 / math.sqrt(3 * 3000)
+    assert (2 * np.arccos(np.abs(w))).mean() == pytest.approx(math.pi / 2 + 2 / math.pi, abs=5 * 0.65 / math.sqrt(3000))
+
+
+def test_changing_one_parameter_moves_no_other() -> None:
+    config = Config()
+    optics = config.optics.model_copy(update={"defocus_A": (0.0, 1.0)})
+    one = view(3, 1, config.imaging, config.optics, config.detector, 7)
+    two = view(3, 1, config.imaging, optics, config.detector, 7)
+    differing = {name for name in vars(one) if getattr(one, name) != getattr(two, name)}
+    assert differing == {"defocus_A"}
+
+
+def test_table_names_the_seed_that_md_uses(small_config: Config) -> None:
+    row = planned(small_config).iloc[7]
+    seed = small_config.campaign.seed
+    planned_particle = particle(7, small_config.particles, seed)
+    first = simulation(planned_particle, small_config.md, parameter_set("AgCo"), Path("AgCo.eam.fs"), seed, 0)
+    assert row.seed == first.seed
+    assert (row.n_first, row.n_second) == planned_particle.counts
+
+
+def test_step_writes_table_and_config(small_config: Config, tmp_path: Path) -> None:
+    run(config=small_config, out=tmp_path / "plan" / "particles.parquet")
+    table = pd.read_parquet(tmp_path / "plan" / "particles.parquet")
+    assert table.particle.tolist() == list(range(10))
+    assert table.chunk.tolist() == [0] * 4 + [1] * 4 + [2] * 2
+    assert (tmp_path / "plan" / "campaign.json").exists()
+
+
+def test_whole_config_is_checked() -> None:
+    assert whole_config(parse({}).as_json()) == parse({})
+    with pytest.raises(ConfigError, match="--config: not JSON"):
+        whole_config("{")
+    with pytest.raises(ConfigError, match=r"particles\.species: Pt has no parameters"):
+        whole_config('{"particles": {"species": ["Ag", "Pt"]}}')

@@ -1,0 +1,139 @@
+"""The minimal campaign, run for real, and the plans of others."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from alloyscope.config import load
+from alloyscope.plan import split_of
+from alloyscope.steps import status
+from tests.workflow.workplace import MINIMAL, Workplace
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+
+@pytest.fixture
+def results(finished: Workplace) -> Path:
+    return finished.path / "results" / "minimal"
+
+
+def test_every_particle_and_image_is_accounted_for(results: Path) -> None:
+    structures = pd.read_parquet(results / "structures" / "structures.parquet")
+    images = pd.read_parquet(results / "hrtem" / "images.parquet")
+    assert structures.particle.tolist() == list(range(8))
+    assert structures.reason[~structures.valid].notna().all()
+    assert images.groupby("particle").size().eq(2).all()
+    valid = structures.set_index("particle").valid
+    assert (images.valid == images.particle.map(valid)).all()
+
+
+def test_no_particle_is_in_two_splits(finished: Workplace, results: Path) -> None:
+    config = load(finished.path / "config.yaml", finished.path / MINIMAL[1])
+    images = pd.read_parquet(results / "hrtem" / "images.parquet")
+    assert images.groupby("particle")["split"].nunique().eq(1).all()
+    for row in images.itertuples():
+        assert row.split == split_of(int(row.particle), config.splits, config.campaign.seed)
+
+
+def test_scores_come_from_test_particles_alone(results: Path) -> None:
+    images = pd.read_parquet(results / "hrtem" / "images.parquet")
+    tested = set(images.particle[images.split == "test"])
+    for task in ("reading", "denoising"):
+        predictions = pd.read_parquet(results / "evaluation" / task / "seed-0" / "predictions.parquet")
+        assert set(predictions.particle) <= tested
+        assert len(predictions) > 0
+
+
+def test_page_is_self_contained(results: Path) -> None:
+    page = (results / "report" / "index.html").read_text()
+    assert "<html" in page
+    for remote in ('src="http', "src='http", 'rel="stylesheet" href', "url(http", "@import"):
+        assert remote not in page
+    assert (results / "report" / "summary.txt").read_text().strip()
+
+
+def test_every_rule_leaves_log_and_run_time(results: Path) -> None:
+    rules = {"potential", "plan", "md", "structures", "hrtem", "dataset", "train", "evaluate", "report"}
+    assert {path.parent.name for path in (results / "benchmarks").rglob("*.tsv")} == rules
+    assert {path.parent.name for path in (results / "logs").rglob("*.log")} == rules
+
+
+def test_status_of_a_finished_campaign(finished: Workplace, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished.path)
+    lines = status.run(folder=results.relative_to(finished.path)).splitlines()
+    for line in lines[2:11]:
+        done, planned = line.split()[1], line.split()[3]
+        assert done == planned, line
+        assert line.split()[4:7] == ["0", "0", "0"], line
+    assert "16 images" in next(line for line in lines if line.startswith("hrtem"))
+
+
+def test_printed_command_can_be_pasted(copy: Callable[[], Workplace]) -> None:
+    """The line of an md job, taken from Snakemake's output, gives the same structures again."""
+    place = copy()
+    folder = place.path / "results" / "minimal" / "structures"
+    before = (folder / "chunk-000001.extxyz").read_bytes()
+    for path in folder.glob("chunk-000001.*"):
+        path.unlink()
+    target = "results/minimal/structures/chunk-000001.json"
+    text = place.snakemake("--dry-run", "--printshellcmds", *MINIMAL, "--", target).text
+    command = text.split("Shell command:")[1].split("\n\n")[0].strip()
+    assert command.startswith("python -m alloyscope md")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", command], cwd=place.path, check=True, env=os.environ | {"PATH": path})
+    assert (folder / "chunk-000001.extxyz").read_bytes() == before
+
+
+def test_snakemake_report_with_captions(copy: Callable[[], Workplace]) -> None:
+    place = copy()
+    answer = place.snakemake("--report", "report.html", *MINIMAL)
+    assert answer.code == 0, answer.text
+    assert (place.path / "report.html").stat().st_size > 10_000
+
+
+def test_one_particle_per_chunk(copy: Callable[[], Workplace]) -> None:
+    """Structures do not depend on the chunk size."""
+    place = copy()
+    results = place.path / "results"
+    config = ["--config", "campaign={name: single, n_particles: 2}", "md={particles_per_chunk: 1}"]
+    answer = place.snakemake(*MINIMAL, *config, "--until", "structures")
+    assert answer.code == 0, answer.text[-4000:]
+    single = [(results / "single" / "structures" / f"chunk-00000{n}.extxyz").read_text() for n in range(2)]
+    together = (results / "minimal" / "structures" / "chunk-000000.extxyz").read_text()
+    assert together.startswith("".join(single))
+
+
+def test_full_campaign_plans_on_slurm(fresh: Workplace) -> None:
+    """1000 md chunks of 200 particles, 200 imaging chunks of 1000."""
+    answer = fresh.snakemake("--dry-run", profile="slurm")
+    assert answer.code == 0, answer.text[-4000:]
+    single = dict.fromkeys(("all", "plan", "potential", "structures", "dataset", "report"), 1)
+    assert answer.jobs == single | {"md": 1000, "hrtem": 200, "train": 2, "evaluate": 2}
+
+
+@pytest.mark.parametrize("campaign", ["demo", "aucu", "reference"])
+def test_campaigns_plan(fresh: Workplace, campaign: str) -> None:
+    config = load(fresh.path / "config.yaml", fresh.path / "workflow" / "campaigns" / f"{campaign}.yaml")
+    jobs = fresh.jobs("--configfile", f"workflow/campaigns/{campaign}.yaml")
+    assert jobs["md"] == -(-config.campaign.n_particles // config.md.particles_per_chunk)
+
+
+def test_all_config_faults_are_listed_before_any_job(fresh: Workplace) -> None:
+    answer = fresh.snakemake(*MINIMAL, "--config", "imaging={views: 0, colour: red}", "particles={n_atoms: [90, 20]}")
+    assert answer.code == 1
+    for fault in ("imaging.views: ", "imaging.colour: unknown key", "particles.n_atoms: must be [low, high]"):
+        assert fault in answer.text
+    assert "Traceback" not in answer.text
+    assert not (fresh.path / "results").exists()
+
+
+def test_resolved_config_is_kept(results: Path, finished: Workplace) -> None:
+    kept = json.loads((results / "plan" / "campaign.json").read_text())["config"]
+    config = load(finished.path / "config.yaml", finished.path / MINIMAL[1])
+    assert kept == config.model_dump(mode="json")

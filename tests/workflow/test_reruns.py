@@ -1,0 +1,67 @@
+"""What Snakemake runs again, and what it leaves alone."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.workflow.workplace import MINIMAL, Workplace
+
+pytestmark = pytest.mark.xdist_group("workflow")  # one real campaign for all of them
+
+LEARNING = {"train": 2, "evaluate": 2, "report": 1}
+
+
+def test_second_run_has_nothing_to_do(finished: Workplace) -> None:
+    assert finished.jobs(*MINIMAL) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("optics={n_foci: 3}", {"hrtem": 1, "dataset": 1, **LEARNING}),
+        ("detector={gain: 2}", {"hrtem": 1, "dataset": 1, **LEARNING}),
+        ("labels={ordering: eta}", {"structures": 1, "dataset": 1, **LEARNING}),
+        ("training={reading: {epochs: 3}}", {"train": 1, "evaluate": 1, "report": 1}),
+        ("md={thermalise_ps: 2}", {"md": 2, "structures": 1, "hrtem": 1, "dataset": 1, **LEARNING}),
+        ("campaign={n_particles: 12}", {"md": 1, "structures": 1, "hrtem": 1, "dataset": 1, **LEARNING}),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it(finished: Workplace, change: str, expected: dict[str, int]) -> None:
+    assert finished.jobs(*MINIMAL, "--config", change) == expected
+
+
+def test_growing_computes_only_new_chunks(finished: Workplace) -> None:
+    """8 particles in md chunks 0 and 1 and imaging chunk 0 are finished; 17 need md 2 to 4 and imaging 1 and 2."""
+    answer = finished.snakemake("--dry-run", *MINIMAL, "--config", "campaign={n_particles: 17}")
+    begun = {
+        line.split()[-1] for line in answer.text.splitlines() if line.startswith("    output: ") and "chunk-" in line
+    }
+    folder = "results/minimal"
+    assert begun == {
+        *(f"{folder}/structures/chunk-00000{n}.json" for n in (2, 3, 4)),
+        *(f"{folder}/hrtem/chunk-00000{n}.json" for n in (1, 2)),
+    }
+
+
+def test_min_chunks_does_not_wait(finished: Workplace) -> None:
+    jobs = finished.jobs(*MINIMAL, "--config", "campaign={n_particles: 800}", "dataset={min_chunks: 1}")
+    assert jobs == {"structures": 1, "dataset": 1, **LEARNING}
+
+
+def test_rewording_a_rule_reruns_nothing(copy: Callable[[], Workplace]) -> None:
+    place = copy()
+    for rules in (place.path / "workflow" / "rules").glob("*.smk"):
+        reworded = rules.read_text().replace("python -m alloyscope", "python  -m  alloyscope")
+        rules.write_text(f"# another comment\n{reworded}")
+    assert place.jobs(*MINIMAL) == {}
+
+
+def test_deleted_manifest_reruns_its_chunk(copy: Callable[[], Workplace]) -> None:
+    """What a StoreError asks for; the step that refused the chunk has not written its own output."""
+    place = copy()
+    results = place.path / "results" / "minimal"
+    (results / "structures" / "chunk-000001.json").unlink()
+    (results / "structures" / "structures.parquet").unlink()
+    (results / "hrtem" / "dataset.json").unlink()
+    jobs = place.jobs(*MINIMAL)
+    assert (jobs["md"], jobs["hrtem"]) == (1, 1)

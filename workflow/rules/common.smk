@@ -1,0 +1,37 @@
+# What every rules file uses: the checked config, the results folder, sections as JSON. Combinatorics live in
+# alloyscope.plan, defaults in alloyscope.config.
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from alloyscope import config as settings
+from alloyscope import plan
+from alloyscope.errors import ConfigError
+from alloyscope.ids import chunk_name
+
+# jobs find the python that runs snakemake, whatever the shell's PATH
+os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+try:
+    CAMPAIGN = settings.parse(config)
+except ConfigError as error:
+    raise WorkflowError(f"the config is faulty:\n{error}") from None
+
+RESULTS = CAMPAIGN.folder.as_posix()
+TABLE = f"{settings.parameter_set(CAMPAIGN.potential.set).name}.eam.fs"
+SEED = CAMPAIGN.campaign.seed
+ENVIRONMENT = "../../envs/alloyscope.yaml"
+N_MD = plan.n_chunks(CAMPAIGN.campaign.n_particles, CAMPAIGN.md.particles_per_chunk)
+N_HRTEM = plan.n_chunks(CAMPAIGN.campaign.n_particles, plan.imaging_capacity(CAMPAIGN))
+JSON = {name: getattr(CAMPAIGN, name).as_json() for name in settings.Config.model_fields}
+
+
+def section(name):
+    """A param with a section as JSON; a function, because Snakemake would take the braces of a string for wildcards."""
+    return lambda wildcards: JSON[name]
+
+
+def manifests(stage, chunks):
+    return [f"{RESULTS}/{stage}/chunk-{chunk_name(chunk)}.json" for chunk in chunks]

@@ -1,0 +1,43 @@
+# in:  the manifests of the imaging chunks, all or the first `dataset.min_chunks`; structures/structures.parquet
+# out: hrtem/images.parquet    one row per image: parameters, labels, split
+#      hrtem/dataset.json      account of the released set, written last
+#      hrtem/images.zarr       the shared arrays' metadata
+
+
+rule dataset:
+    input:
+        manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
+        structures=rules.structures.output.table,
+    output:
+        dataset=f"{RESULTS}/hrtem/dataset.json",
+        images=f"{RESULTS}/hrtem/images.parquet",
+    log:
+        f"{RESULTS}/logs/dataset/dataset.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/dataset/dataset.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        folder=lambda wildcards, output: Path(output.dataset).parent,
+        chunks=N_HRTEM,
+        needed=len(plan.needed_imaging_chunks(CAMPAIGN)),
+        capacity=plan.imaging_capacity(CAMPAIGN),
+        imaging=section("imaging"),
+        detector=section("detector"),
+        recipe=plan.RECIPES["dataset"],
+    shell:
+        """
+        python -m alloyscope dataset \
+            --images {params.folder:q} \
+            --chunks {params.chunks} \
+            --min-chunks {params.needed} \
+            --capacity {params.capacity} \
+            --structures {input.structures:q} \
+            --imaging {params.imaging:q} \
+            --detector {params.detector:q} \
+            --out {output.dataset:q} \
+            2>{log:q}
+        """

@@ -1,0 +1,40 @@
+# in:  hrtem/dataset.json; training/<task>/<run>/run.json and the best.ckpt beside it
+# out: evaluation/<task>/<run>/metrics.json           scores on the test split with their intervals and baselines
+#      evaluation/<task>/<run>/predictions.parquet    one row per test image
+
+
+rule evaluate:
+    input:
+        dataset=rules.dataset.output.dataset,
+        run=rules.train.output.run,
+    output:
+        metrics=report(
+            f"{RESULTS}/evaluation/{{task}}/{{run}}/metrics.json",
+            caption="../report/evaluation.rst",
+            category="Evaluation",
+            labels={"task": "{task}", "run": "{run}"},
+        ),
+        predictions=f"{RESULTS}/evaluation/{{task}}/{{run}}/predictions.parquet",
+    log:
+        f"{RESULTS}/logs/evaluate/{{task}}-{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate/{{task}}-{{run}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        checkpoint=f"{RESULTS}/training/{{task}}/{{run}}/best.ckpt",
+        folder=f"{RESULTS}/evaluation/{{task}}/{{run}}",
+        recipe=plan.RECIPES["evaluate"],
+    shell:
+        """
+        python -m alloyscope evaluate \
+            --task {wildcards.task} \
+            --dataset {input.dataset:q} \
+            --checkpoint {params.checkpoint:q} \
+            --out {params.folder:q} \
+            2>{log:q}
+        """

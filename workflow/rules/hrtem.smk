@@ -1,0 +1,44 @@
+# in:  the manifests of the md chunks that make up this imaging chunk; sections `imaging`, `optics`, `detector`
+# out: hrtem/chunk-000042.json       manifest, written last
+#      hrtem/chunk-000042.parquet    one row per image: every drawn parameter
+#      hrtem/images.zarr             this chunk's shard of `clean` and of `counts`
+
+
+rule hrtem:
+    input:
+        lambda wildcards: manifests("structures", plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+    output:
+        manifest=f"{RESULTS}/hrtem/chunk-{{chunk}}.json",
+    log:
+        f"{RESULTS}/logs/hrtem/chunk-{{chunk}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/hrtem/chunk-{{chunk}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        md_chunks=lambda wildcards: list(plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+        structures=f"{RESULTS}/structures",
+        capacity=plan.imaging_capacity(CAMPAIGN),
+        seed=SEED,
+        imaging=section("imaging"),
+        optics=section("optics"),
+        detector=section("detector"),
+        recipe=plan.RECIPES["hrtem"],
+    shell:
+        """
+        python -m alloyscope hrtem \
+            --chunk {wildcards.chunk} \
+            --md-chunks {params.md_chunks} \
+            --structures {params.structures:q} \
+            --capacity {params.capacity} \
+            --seed {params.seed} \
+            --imaging {params.imaging:q} \
+            --optics {params.optics:q} \
+            --detector {params.detector:q} \
+            --manifest {output.manifest:q} \
+            2>{log:q}
+        """

@@ -1,0 +1,43 @@
+# in:  potential/AgCo.eam.fs; sections `particles` and `md`; the chunk's range of particles
+# out: structures/chunk-000042.json      manifest, written last
+#      structures/chunk-000042.extxyz    the chunk's particles at 300 K (listed in the manifest)
+
+
+rule md:
+    input:
+        potential=rules.potential.output.table,
+    output:
+        manifest=f"{RESULTS}/structures/chunk-{{chunk}}.json",
+    log:
+        f"{RESULTS}/logs/md/chunk-{{chunk}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/md/chunk-{{chunk}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        first=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).first,
+        particles_here=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).count,
+        seed=SEED,
+        particles=section("particles"),
+        md=section("md"),
+        potential_set=CAMPAIGN.potential.set,
+        recipe=plan.RECIPES["md"],
+    shell:
+        """
+        python -m alloyscope md \
+            --chunk {wildcards.chunk} \
+            --first {params.first} \
+            --count {params.particles_here} \
+            --seed {params.seed} \
+            --particles {params.particles:q} \
+            --md {params.md:q} \
+            --potential-set {params.potential_set:q} \
+            --potential {input.potential:q} \
+            --workers {threads} \
+            --manifest {output.manifest:q} \
+            2>{log:q}
+        """

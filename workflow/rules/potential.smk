@@ -1,0 +1,33 @@
+# in:  section `potential`
+# out: potential/AgCo.eam.fs        the tabulated second-moment potential (LAMMPS setfl)
+#      potential/validation.json    table against formula, bulk and cluster checks
+
+
+rule potential:
+    output:
+        table=f"{RESULTS}/potential/{TABLE}",
+        validation=report(
+            f"{RESULTS}/potential/validation.json",
+            caption="../report/validation.rst",
+            category="Potential",
+        ),
+    log:
+        f"{RESULTS}/logs/potential/potential.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/potential/potential.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        potential=section("potential"),
+        folder=lambda wildcards, output: Path(output.table).parent,
+        recipe=plan.RECIPES["potential"],
+    shell:
+        """
+        python -m alloyscope potential \
+            --potential {params.potential:q} \
+            --out {params.folder:q} \
+            2>{log:q}
+        """

@@ -1,0 +1,43 @@
+# in:  the tables, scores and checks of every stage
+# out: report/index.html     self-contained page
+#      report/summary.txt    the result in a few lines
+
+
+rule report:
+    input:
+        rules.potential.output.validation,
+        rules.structures.output.table,
+        rules.dataset.output.images,
+        expand(
+            rules.evaluate.output.metrics,
+            task=["reading", "denoising"],
+            run=[f"seed-{seed}" for seed in CAMPAIGN.training.seeds],
+        ),
+    output:
+        page=report(
+            f"{RESULTS}/report/index.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
+        summary=f"{RESULTS}/report/summary.txt",
+    log:
+        f"{RESULTS}/logs/report/report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report/report.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        folder=lambda wildcards, output: Path(output.page).parents[1],
+        config=lambda wildcards: CAMPAIGN.as_json(),
+        recipe=plan.RECIPES["report"],
+    shell:
+        """
+        python -m alloyscope report \
+            --folder {params.folder:q} \
+            --config {params.config:q} \
+            --out {output.page:q} \
+            2>{log:q}
+        """

@@ -1,0 +1,41 @@
+# in:  hrtem/dataset.json and the images beside it; the settings of one task
+# out: training/<task>/<run>/run.json       account of the run, written last
+#      training/<task>/<run>/last.ckpt, best.ckpt, metrics.csv    undeclared: Snakemake deletes declared outputs before
+#      a rerun, and with them the way to resume
+
+
+rule train:
+    input:
+        dataset=rules.dataset.output.dataset,
+    output:
+        run=f"{RESULTS}/training/{{task}}/{{run}}/run.json",
+    log:
+        f"{RESULTS}/logs/train/{{task}}-{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{task}}-{{run}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=1440,
+        # a resource, not a param: it changes nothing in the result, so it must not rerun a training
+        loader_workers=CAMPAIGN.training.loader_workers,
+    params:
+        seed=lambda wildcards: wildcards.run.removeprefix("seed-"),
+        folder=f"{RESULTS}/training/{{task}}/{{run}}",
+        settings=lambda wildcards: getattr(CAMPAIGN.training, wildcards.task).as_json(),
+        detector=section("detector"),
+        recipe=plan.RECIPES["train"],
+    shell:
+        """
+        python -m alloyscope train \
+            --task {wildcards.task} \
+            --seed {params.seed} \
+            --dataset {input.dataset:q} \
+            --settings {params.settings:q} \
+            --detector {params.detector:q} \
+            --loader-workers {resources.loader_workers} \
+            --out {params.folder:q} \
+            2>{log:q}
+        """
