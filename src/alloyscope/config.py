@@ -393,10 +393,8 @@ def _faults(error: ValidationError, path: str) -> Iterable[str]:
         where = [str(part) for part in fault["loc"] if part not in ("number", "range", "log-uniform")]
         name = ".".join(part for part in (path, *where) if part)
         got = "" if fault["type"] in ("missing", "value_error") else f"; got {fault['input']!r}"
-        if fault["type"] == "extra_forbidden":
-            text = "unknown key"
-        else:
-            text = fault["msg"].removeprefix("Value error, ") + got
+        unknown = fault["type"] == "extra_forbidden"
+        text = "unknown key" if unknown else fault["msg"].removeprefix("Value error, ") + got
         yield f"{name or 'config'}: {text}"
 
 
