@@ -10,7 +10,6 @@ import torch
 from alloyscope.cli import main
 from alloyscope.config import DetectorSection, TaskSettings
 from alloyscope.errors import ConfigError, ContractError, StoreError
-from alloyscope.learn.data import ImageData, read_released
 from alloyscope.learn.tasks import Reading
 from alloyscope.steps import train
 from tests.steps.synthetic_images import alter, build
@@ -33,8 +32,9 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def run(dataset: Path, out: Path, settings: TaskSettings = SETTINGS, task="reading", seed: int = 0) -> Path:
-    train.run(task=task, seed=seed, dataset=dataset, settings=settings, detector=DETECTOR, loader_workers=0, out=out)
+def run(dataset: Path, out: Path, settings: TaskSettings = SETTINGS, task="reading", **options: int) -> Path:
+    options = {"seed": 0, "loader_workers": 0, **options}
+    train.run(task=task, dataset=dataset, settings=settings, detector=DETECTOR, out=out, **options)
     return out
 
 
@@ -135,16 +135,13 @@ def test_account_counts_valid_images_by_split(dataset, tmp_path):
     assert account["provenance"]["stage"] == "train"
 
 
-@pytest.mark.slow  # a worker imports torch anew
-def test_worker_processes_deliver_the_same_batch(dataset):
-    released = read_released(dataset)
-
-    def first(workers: int):
-        data = ImageData(released, SETTINGS, DETECTOR, seed=3, loader_workers=workers)
-        return next(iter(data.train_dataloader()))
-
-    for alone, worker in zip(first(0), first(1)):
-        assert torch.equal(alone, worker)
+@pytest.mark.slow  # workers import torch anew
+def test_resumed_with_worker_processes_equals_two_epochs_in_one_go_without(dataset, tmp_path, monkeypatch):
+    straight = run(dataset, tmp_path / "straight")
+    killed = tmp_path / "killed"
+    run_until_killed(dataset, killed, monkeypatch, epochs=1)
+    run(dataset, killed, loader_workers=1)
+    assert_same_weights(straight / "last.ckpt", killed / "last.ckpt")
 
 
 def test_command_line(dataset, tmp_path):

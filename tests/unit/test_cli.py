@@ -21,9 +21,8 @@ def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as ended:
         cli.main(["--help"])
     assert ended.value.code == 0
-    text = capsys.readouterr().out
-    for command in cli.COMMANDS:
-        assert f"    {command} " in text
+    words = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")}
+    assert words >= set(cli.COMMANDS)
 
 
 def test_expected_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

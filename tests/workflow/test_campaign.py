@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,10 +85,10 @@ def test_printed_command_can_be_pasted(copy: Callable[[], Workplace]) -> None:
         path.unlink()
     target = "results/minimal/structures/chunk-000001.json"
     text = place.snakemake("--dry-run", "--printshellcmds", *MINIMAL, "--", target).text
-    command = text.split("Shell command:")[1].split("\n\n")[0].strip()
-    assert command.startswith("python -m alloyscope md")
+    printed = re.search(r"python -m alloyscope md .*? 2>\S+", text)
+    assert printed, text
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(["bash", "-c", command], cwd=place.path, check=True, env=os.environ | {"PATH": path})
+    subprocess.run(["bash", "-c", printed[0]], cwd=place.path, check=True, env=os.environ | {"PATH": path})
     assert (folder / "chunk-000001.extxyz").read_bytes() == before
 
 
@@ -101,10 +103,13 @@ def test_one_particle_per_chunk(copy: Callable[[], Workplace]) -> None:
     """Structures do not depend on the chunk size."""
     place = copy()
     results = place.path / "results"
-    config = ["--config", "campaign={name: single, n_particles: 2}", "md={particles_per_chunk: 1}"]
-    answer = place.snakemake(*MINIMAL, *config, "--until", "structures")
+    shutil.copytree(results / "minimal" / "potential", results / "single" / "potential")
+    manifests = [f"results/single/structures/chunk-00000{n}.json" for n in range(2)]
+    change = ["campaign={name: single, n_particles: 2}", "md={particles_per_chunk: 1}"]
+    answer = place.snakemake(*MINIMAL, "--config", *change, "--", *manifests)
     assert answer.code == 0, answer.text[-4000:]
-    single = [(results / "single" / "structures" / f"chunk-00000{n}.extxyz").read_text() for n in range(2)]
+    assert answer.jobs == {"md": 2}
+    single = [(place.path / manifest).with_suffix(".extxyz").read_text() for manifest in manifests]
     together = (results / "minimal" / "structures" / "chunk-000000.extxyz").read_text()
     assert together.startswith("".join(single))
 
@@ -117,11 +122,10 @@ def test_full_campaign_plans_on_slurm(fresh: Workplace) -> None:
     assert answer.jobs == single | {"md": 1000, "hrtem": 200, "train": 2, "evaluate": 2}
 
 
-@pytest.mark.parametrize("campaign", ["demo", "aucu", "reference"])
-def test_campaigns_plan(fresh: Workplace, campaign: str) -> None:
-    config = load(fresh.path / "config.yaml", fresh.path / "workflow" / "campaigns" / f"{campaign}.yaml")
-    jobs = fresh.jobs("--configfile", f"workflow/campaigns/{campaign}.yaml")
-    assert jobs["md"] == -(-config.campaign.n_particles // config.md.particles_per_chunk)
+def test_campaign_overlay(fresh: Workplace) -> None:
+    """48 particles, 6 in an md chunk, 12 in an imaging chunk."""
+    jobs = fresh.jobs("--configfile", "workflow/campaigns/demo.yaml")
+    assert (jobs["md"], jobs["hrtem"]) == (8, 4)
 
 
 def test_all_config_faults_are_listed_before_any_job(fresh: Workplace) -> None:

@@ -214,10 +214,14 @@ class Images(Dataset[Batch]):
 
 
 class Visits(Sampler[int]):
-    """Addresses of one epoch in an order that depends on seed and epoch alone; Lightning calls `set_epoch`."""
+    """Addresses of one epoch in an order that depends on seed and epoch alone.
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    Lightning calls `set_epoch`, but on the first epoch of a resumed training only after worker processes have asked
+    for their first batches; hence the argument `epoch`.
+    """
+
+    def __init__(self, length: int, seed: int, epoch: int = 0) -> None:
+        self.length, self.seed, self.epoch = length, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -241,10 +245,11 @@ class ImageData(LightningDataModule):
         *,
         seed: int = 0,
         loader_workers: int = 0,
+        first_epoch: int = 0,
     ) -> None:
         super().__init__()
         self.released, self.settings, self.detector = released, settings, detector
-        self.seed, self.loader_workers = seed, loader_workers
+        self.seed, self.loader_workers, self.first_epoch = seed, loader_workers, first_epoch
 
     def images(self, split: Split) -> Images:
         training = split == "train"
@@ -264,7 +269,7 @@ class ImageData(LightningDataModule):
         return DataLoader(
             images,
             batch_size=self.settings.batch_size,
-            sampler=Visits(len(images), self.seed) if split == "train" else None,
+            sampler=Visits(len(images), self.seed, self.first_epoch) if split == "train" else None,
             num_workers=self.loader_workers,
             # zarr's threads do not survive a fork
             multiprocessing_context="forkserver" if self.loader_workers else None,

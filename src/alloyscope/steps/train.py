@@ -158,7 +158,9 @@ def run(
     checkpoint = resumable(out / LAST, card.digest)
     if checkpoint is None:
         clear(out)
-    if checkpoint is None or checkpoint["epoch"] + 1 < settings.epochs:
+    else:
+        data.first_epoch = checkpoint["epoch"] + 1
+    if data.first_epoch < settings.epochs:
         fit(new_task(card), data, out, resume=checkpoint is not None)
     finish(out, card, released, watch)
 
