@@ -18,7 +18,8 @@ def writing(path: Path) -> Iterator[Path]:
     Raises:
         StoreError: the folder cannot be written, or no space is left.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    # one name, not one per process: what a killed run left is overwritten by the next
+    aside = path.with_name(f".{path.name}.aside")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside

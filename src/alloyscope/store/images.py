@@ -99,7 +99,8 @@ def _create(store: Path, name: str, n_images: int, shard: ShardShape, attributes
 
 @contextmanager
 def _folder_aside(folder: Path, name: str) -> Iterator[Path]:
-    aside = folder / f".{name}.{os.getpid()}.aside"
+    aside = folder / f".{name}.aside"
+    shutil.rmtree(aside, ignore_errors=True)  # what a killed run left
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -129,18 +130,18 @@ def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, N
     for name, array in images.items():
         require(array.shape == shard.shape, f"{name}: a shard must be {shard.shape}; got {array.shape}")
         require(array.dtype == DTYPES[name], f"{name}: must be {DTYPES[name]}; got {array.dtype}")
-    names = []
     with _folder_aside(folder, f"chunk-{chunk_name(chunk)}") as aside:
+        whole = {name: aside / name / "c" / "0" / "0" / "0" for name in images}
         for name, array in images.items():
             _create(aside, name, shard.images, shard, {})[:] = array
-            whole = aside / name / "c" / "0" / "0" / "0"
-            with whole.open("rb") as handle:
+            with whole[name].open("rb") as handle:
                 os.fsync(handle.fileno())
+        # moved only when all are whole: a full disk in the middle replaces nothing
+        for name in images:
             place = folder / shard_name(name, chunk)
             place.parent.mkdir(parents=True, exist_ok=True)
-            whole.replace(place)
-            names.append(shard_name(name, chunk))
-    return names
+            whole[name].replace(place)
+    return [shard_name(name, chunk) for name in images]
 
 
 def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: dict[str, dict[str, Any]]) -> None:

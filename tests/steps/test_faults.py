@@ -1,0 +1,85 @@
+"""A kill and a full disk in the middle of writing: nothing half-written stays, the next run gives the same bytes."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alloyscope.config import ImagingSection
+from alloyscope.store.images import shard_name
+from alloyscope.store.manifests import manifest_name
+from tests.steps.synthetic_md import DETECTOR, OPTICS, PER_CHUNK, SEED, write_md_chunk
+
+IMAGING = ImagingSection(grid=256, n_slices=6, views=5, max_shift_A=1.0, checked_waves=0)
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    write_md_chunk(tmp_path / "structures", 0)
+    return tmp_path
+
+
+def hrtem(root: Path, limit: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    arguments = {
+        "chunk": 0,
+        "md-chunks": 0,
+        "structures": root / "structures",
+        "capacity": PER_CHUNK,
+        "seed": SEED,
+        "imaging": IMAGING.as_json(),
+        "optics": OPTICS.as_json(),
+        "detector": DETECTOR.as_json(),
+        "manifest": root / "hrtem" / manifest_name(0),
+    }
+    flags = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "alloyscope", "hrtem", *flags]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every data file under hrtem/; the manifest holds run times."""
+    folder = root / "hrtem"
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != manifest_name(0)]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_hrtem_killed_while_it_writes_its_shard(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    undisturbed = tmp_path_factory.mktemp("undisturbed")
+    write_md_chunk(undisturbed / "structures", 0)
+    assert hrtem(undisturbed).wait(timeout=120) == 0
+
+    process = hrtem(campaign)
+    deadline = time.monotonic() + 120
+    while not list((campaign / "hrtem").glob(".*.aside")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (campaign / "hrtem" / manifest_name(0)).exists()
+
+    assert hrtem(campaign).wait(timeout=120) == 0
+    assert contents(campaign) == contents(undisturbed)
+    assert set(contents(campaign)) == {shard_name("clean", 0), shard_name("counts", 0), "chunk-000000.parquet"}
+
+
+def test_hrtem_without_space_is_one_error_and_leaves_nothing(campaign: Path) -> None:
+    def small_files() -> None:
+        # no file may grow beyond 64 kB: what a full disk does to a shard in its middle
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+
+    process = hrtem(campaign, small_files)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    last = errors.splitlines()[-1]
+    assert last.startswith("alloyscope hrtem: ")
+    assert "cannot be written (File too large); nothing was replaced" in last
+    assert "Traceback" not in errors
+    assert contents(campaign) == {}
+    assert not (campaign / "hrtem" / manifest_name(0)).exists()
