@@ -137,10 +137,12 @@ DENOISING = {
     "psnr_dB_low": 26.0,
     "psnr_dB_high": 28.5,
     "psnr_noisy_dB": 9.75,
+    "psnr_empty_dB": 21.5,
     "ssim": 0.875,
     "ssim_low": 0.8,
     "ssim_high": 0.9,
     "ssim_noisy": 0.12,
+    "ssim_empty": 0.75,
 }
 
 

@@ -41,6 +41,12 @@ def hrtem(root: Path, limit: Callable[[], None] | None = None) -> subprocess.Pop
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
 
 
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and standard error."""
+    errors = process.communicate(timeout=120)[1]
+    return process.returncode, errors
+
+
 def contents(root: Path) -> dict[str, bytes]:
     """Every data file under hrtem/; the manifest holds run times."""
     folder = root / "hrtem"
@@ -51,7 +57,7 @@ def contents(root: Path) -> dict[str, bytes]:
 def test_hrtem_killed_while_it_writes_its_shard(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     write_md_chunk(undisturbed / "structures", 0)
-    assert hrtem(undisturbed).wait(timeout=120) == 0
+    assert finish(hrtem(undisturbed))[0] == 0
 
     process = hrtem(campaign)
     deadline = time.monotonic() + 120
@@ -60,10 +66,10 @@ def test_hrtem_killed_while_it_writes_its_shard(campaign: Path, tmp_path_factory
         assert process.poll() is None
         time.sleep(0.0005)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    finish(process)
     assert not (campaign / "hrtem" / manifest_name(0)).exists()
 
-    assert hrtem(campaign).wait(timeout=120) == 0
+    assert finish(hrtem(campaign))[0] == 0
     assert contents(campaign) == contents(undisturbed)
     assert set(contents(campaign)) == {shard_name("clean", 0), shard_name("counts", 0), "chunk-000000.parquet"}
 
@@ -74,9 +80,8 @@ def test_hrtem_without_space_is_one_error_and_leaves_nothing(campaign: Path) -> 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
 
-    process = hrtem(campaign, small_files)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 2
+    code, errors = finish(hrtem(campaign, small_files))
+    assert code == 2
     last = errors.splitlines()[-1]
     assert last.startswith("alloyscope hrtem: ")
     assert "cannot be written (File too large); nothing was replaced" in last

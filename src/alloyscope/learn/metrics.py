@@ -153,12 +153,8 @@ def _reading(table: pd.DataFrame, training: pd.DataFrame, orderings: Sequence[st
 
 
 def denoising_scores(table: pd.DataFrame) -> dict[str, Any]:
-    """PSNR and SSIM of denoised test images; of the noisy ones as the baseline."""
-    groups = table["particle"]
-    return {
-        **mean_score(table["psnr_dB"], groups).entries("psnr_dB"),
-        **mean_score(table["psnr_noisy_dB"], groups).entries("psnr_noisy_dB"),
-        **mean_score(table["ssim"], groups).entries("ssim"),
-        **mean_score(table["ssim_noisy"], groups).entries("ssim_noisy"),
-        "data_range": DATA_RANGE,
-    }
+    """PSNR and SSIM of denoised test images; of the noisy ones and of an empty image as baselines."""
+    scores: dict[str, Any] = {"data_range": DATA_RANGE}
+    for name in ("psnr_dB", "psnr_noisy_dB", "psnr_empty_dB", "ssim", "ssim_noisy", "ssim_empty"):
+        scores |= mean_score(table[name], table["particle"]).entries(name)
+    return scores

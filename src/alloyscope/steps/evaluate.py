@@ -46,8 +46,10 @@ READING: Columns = {
 DENOISING: Columns = {
     **IMAGE,
     "psnr_noisy_dB": "float64",
+    "psnr_empty_dB": "float64",
     "psnr_dB": "float64",
     "ssim_noisy": "float64",
+    "ssim_empty": "float64",
     "ssim": "float64",
 }
 
@@ -122,7 +124,7 @@ def reading_table(tested: pd.DataFrame, output: NDArray[np.float64]) -> pd.DataF
 
 
 def denoising_table(tested: pd.DataFrame, output: NDArray[np.float64]) -> pd.DataFrame:
-    names = ("psnr_noisy_dB", "psnr_dB", "ssim_noisy", "ssim")
+    names = [name for name in DENOISING if name.startswith(("psnr", "ssim"))]
     return tested[list(IMAGE)].assign(**{name: output[:, 1 + place] for place, name in enumerate(names)})
 
 

@@ -54,13 +54,13 @@ DESCRIPTORS = {
 # metric, words, unit, its baseline, what that is
 SCORES: dict[Task, tuple[tuple[str, str, str, str, str], ...]] = {
     "reading": (
-        ("accuracy", "ordering accuracy", "%", "accuracy_baseline", "always the commoner order in training"),
+        ("accuracy", "ordering accuracy", "%", "accuracy_baseline", "always the commoner order"),
         ("size_mae_atoms", "mean error in size", "atoms", "size_mae_baseline_atoms", "always the training mean"),
         ("composition_mae", "mean error in composition", "", "composition_mae_baseline", "always the training mean"),
     ),
     "denoising": (
-        ("psnr_dB", "PSNR of the denoised image", "dB", "psnr_noisy_dB", "the noisy image"),
-        ("ssim", "SSIM of the denoised image", "", "ssim_noisy", "the noisy image"),
+        ("psnr_dB", "PSNR of the denoised image", "dB", "psnr_empty_dB", "an image without a particle"),
+        ("ssim", "SSIM of the denoised image", "", "ssim_empty", "an image without a particle"),
     ),
 }
 RULES = ("potential", "plan", "md", "structures", "hrtem", "dataset", "train", "evaluate", "report")
