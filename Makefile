@@ -38,6 +38,8 @@ $(LOCK_STAMP): envs/requirements.lock
 	@echo "Installing the packages of envs/requirements.lock into $(VENV); this takes two to three minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-compile -r envs/requirements.lock
+	@# on both cores, and also where PYTHONDONTWRITEBYTECODE would leave every start to compile anew
+	-@$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib
 	@touch $@
 
 $(READY): pyproject.toml $(LOCK_STAMP)

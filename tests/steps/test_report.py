@@ -124,10 +124,7 @@ def test_configuration_and_versions_are_stated(page, made):
 def test_summary_is_a_few_plain_lines(made, page):
     lines = (made[0] / "report" / "summary.txt").read_text().splitlines()
     assert lines[0].startswith("39 of 40 AgCo particles came out whole")
-    assert (
-        "Ordering accuracy: 90.0 % (95 % interval 70.0 to 97.0 %); always the commoner order: 55.0 %."
-        in lines
-    )
+    assert "Ordering accuracy: 90.0 % (95 % interval 70.0 to 97.0 %); always the commoner order: 55.0 %." in lines
     assert len(lines) == 7
 
 

@@ -56,10 +56,11 @@ def test_all_config_faults_at_once(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_resolved_config_can_be_read_again(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo = root / "workflow" / "campaigns" / "demo.yaml"
-    assert cli.main(["config", str(root / "config.yaml"), str(demo)]) == 0
+    overlay = tmp_path / "small.yaml"
+    overlay.write_text("campaign: {n_particles: 50}\nmd: {particles_per_chunk: 6}\nimaging: {md_chunks_per_chunk: 2}\n")
+    assert cli.main(["config", str(root / "config.yaml"), str(overlay)]) == 0
     first = capsys.readouterr().out
-    assert first.startswith("# 48 particles in 8 md chunks\n# 240 images in 4 imaging chunks")
+    assert first.startswith("# 50 particles in 9 md chunks\n# 250 images in 5 imaging chunks")
     (tmp_path / "resolved.yaml").write_text(first)
     assert cli.main(["config", str(tmp_path / "resolved.yaml")]) == 0
     assert capsys.readouterr().out == first

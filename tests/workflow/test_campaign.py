@@ -123,9 +123,11 @@ def test_full_campaign_plans_on_slurm(fresh: Workplace) -> None:
 
 
 def test_campaign_overlay(fresh: Workplace) -> None:
-    """48 particles, 6 in an md chunk, 12 in an imaging chunk."""
-    jobs = fresh.jobs("--configfile", "workflow/campaigns/demo.yaml")
-    assert (jobs["md"], jobs["hrtem"]) == (8, 4)
+    """50 particles, 6 in an md chunk, 12 in an imaging chunk."""
+    overlay = "campaign: {n_particles: 50}\nmd: {particles_per_chunk: 6}\nimaging: {md_chunks_per_chunk: 2}\n"
+    (fresh.path / "small.yaml").write_text(overlay)
+    jobs = fresh.jobs("--configfile", "small.yaml")
+    assert (jobs["md"], jobs["hrtem"]) == (9, 5)
 
 
 def test_all_config_faults_are_listed_before_any_job(fresh: Workplace) -> None:
