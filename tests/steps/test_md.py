@@ -127,18 +127,20 @@ def test_changed_settings_do_not_use_the_old_ledger(potential: Path, tmp_path: P
 
 
 def test_a_killed_worker_costs_an_attempt_not_the_chunk(potential: Path, tmp_path: Path):
-    process = subprocess.Popen(command(potential, tmp_path, count=2), stderr=subprocess.PIPE, text=True)
+    longer = MD.model_copy(update={"thermalise_ps": 200.0})
+    process = subprocess.Popen(command(potential, tmp_path, count=2, md=longer), stderr=subprocess.PIPE, text=True)
     victim: psutil.Process | None = None
     deadline = time.monotonic() + 120
     while victim is None:
         assert time.monotonic() < deadline
+        assert process.poll() is None
         workers = [
             child
             for child in psutil.Process(process.pid).children(recursive=True)
             if "spawn_main" in " ".join(child.cmdline())
         ]
-        # it runs LAMMPS once it has used a second of its core
-        victim = next((child for child in workers if sum(child.cpu_times()[:2]) > 1.0), None)
+        # it has its particle from the start; by then it is loading LAMMPS or running it
+        victim = next((child for child in workers if sum(child.cpu_times()[:2]) > 0.3), None)
         time.sleep(0.02)
     os.kill(victim.pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
