@@ -1,9 +1,12 @@
 """Command line: text to typed arguments; the only error boundary."""
 
 import argparse
-import importlib
+import ast
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 from alloyscope.errors import AlloyscopeError
 
@@ -25,18 +28,27 @@ COMMANDS = (
 )
 
 
+def summary(name: str) -> str:
+    """First line of a step's docstring, read without importing the step: torch and LAMMPS take seconds."""
+    spec = find_spec(f"alloyscope.steps.{name}")
+    assert spec is not None
+    assert spec.origin is not None
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    return (docstring or "").partition("\n")[0]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="alloyscope", description="Simulated nanoalloy images and networks.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # importing one step, not all: torch and LAMMPS take seconds
-    wanted = [words[0]] if words and words[0] in COMMANDS else COMMANDS
-    for name in wanted:
-        step = importlib.import_module(f"alloyscope.steps.{name}")
-        summary = (step.__doc__ or "").strip().splitlines()[0]
-        sub = subparsers.add_parser(name, help=summary, description=step.__doc__)
+    if words and words[0] in COMMANDS:
+        step = import_module(f"alloyscope.steps.{words[0]}")
+        sub = subparsers.add_parser(words[0], description=step.__doc__)
         step.add_arguments(sub)
         sub.set_defaults(main=step.main)
+    else:  # help or a refusal: nothing will run
+        for name in COMMANDS:
+            subparsers.add_parser(name, help=summary(name))
     try:
         arguments = parser.parse_args(words)  # sections are parsed here, too
         arguments.main(arguments)

@@ -5,7 +5,7 @@ or `{log_uniform: [low, high]}`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from alloyscope.errors import ConfigError
-from alloyscope.units import ATOMIC_NUMBER, fcc_111_spacing_A
+from alloyscope.units import ATOMIC_NUMBER, electron_wavelength_A, fcc_111_spacing_A
 
 Protocol = Literal["gas_quench", "droplets"]
 Split = Literal["train", "validation", "calibration", "test"]
@@ -39,7 +39,7 @@ OrderLabel = Literal["d_com", "eta", "protocol"]
 class Section(BaseModel):
     """A frozen section that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def as_json(self) -> str:
         """Compact JSON, equal for equal content: what a rule passes on and a digest is made of."""
@@ -55,6 +55,7 @@ def _ordered(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 IntRange = Annotated[tuple[int, int], AfterValidator(_ordered)]
 Positive = Annotated[float, Field(gt=0)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -91,8 +92,22 @@ def bounds(draw: Draw) -> tuple[float, float]:
             return draw, draw
 
 
+def _above(least: float, strictly: bool) -> Callable[[Draw], Draw]:
+    def check(draw: Draw) -> Draw:
+        low = bounds(draw)[0]
+        if low < least or (strictly and low == least):
+            raise ValueError(f"must be {'above' if strictly else 'at least'} {least:g}; got {low:g}")
+        return draw
+
+    return check
+
+
+PositiveDraw = Annotated[Draw, AfterValidator(_above(0, strictly=True))]
+NonNegativeDraw = Annotated[Draw, AfterValidator(_above(0, strictly=False))]
+
+
 class PairParameters(Section):
-    """Second-moment parameters of one pair; see physics.md §1 for the formula."""
+    """Second-moment parameters of one pair; see docs/physics.md §1 for the formula."""
 
     A_eV: Positive
     xi_eV: Positive
@@ -164,7 +179,11 @@ def parameter_set(name: str) -> ParameterSet:
         raise ConfigError(
             f"potential.set: must be one of {', '.join(packaged_sets())} or the path of a .yaml file; got {name!r}"
         )
-    return parse_section(ParameterSet, yaml.safe_load(text), path=f"parameter set {name}")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+    return parse_section(ParameterSet, content, path=f"parameter set {name}")
 
 
 class CampaignSection(Section):
@@ -178,7 +197,7 @@ class PotentialSection(Section):
     set: str = "AgCo"
     n_r: int = Field(2000, ge=500, le=20_000)
     n_rho: int = Field(50_000, ge=50_000)
-    rho_max_eV2: Positive = 300.0  # physics.md §1: 12 neighbours at 0.85 r0 give at most 133 eV²
+    rho_max_eV2: Positive = 300.0  # docs/physics.md §1: 12 neighbours at 0.85 r0 give at most 133 eV²
 
 
 class ParticlesSection(Section):
@@ -193,8 +212,8 @@ class ParticlesSection(Section):
         low, high = self.n_atoms
         if not 13 <= low <= high <= 1000:
             faults.append(f"n_atoms must be [low, high] with 13 ≤ low ≤ high ≤ 1000; got [{low}, {high}]")
-        if not 0 <= self.fraction_first[0] <= self.fraction_first[1] <= 1:
-            faults.append(f"fraction_first must lie within [0, 1]; got {list(self.fraction_first)}")
+        if not 0 < self.fraction_first[0] <= self.fraction_first[1] < 1:
+            faults.append(f"fraction_first must lie inside (0, 1); got {list(self.fraction_first)}")
         if self.species[0] == self.species[1]:
             faults.append(f"species must differ; got {list(self.species)}")
         if not sum(self.protocols.values()) > 0:
@@ -205,26 +224,26 @@ class ParticlesSection(Section):
 
 
 class GasQuench(Section):
-    """Core-shell route: a hot gas mixture in a confining sphere, quenched (physics.md §2)."""
+    """Core-shell route: a hot gas mixture in a confining sphere, quenched (docs/physics.md §2)."""
 
     start_K: Positive = 7500.0
     condense_K: Positive = 2000.0
-    condense_ps: Range = (40.0, 80.0)
+    condense_ps: PositiveRange = (40.0, 80.0)
     hold_ps: Positive = 10.0  # repeated at condense_K until one cluster is left
     max_holds: int = Field(12, ge=0)
-    cool_ps: Range = (60.0, 140.0)
-    volume_per_atom_A3: Positive = 110.0  # shared/data: 368 gas quenches condensed in this confinement
+    cool_ps: PositiveRange = (60.0, 140.0)
+    volume_per_atom_A3: Positive = 110.0  # ASSUME room enough to condense in: docs/physics.md §2
 
 
 class Droplets(Section):
-    """Janus route: two equilibrated droplets brought into contact, then cooled (physics.md §2)."""
+    """Janus route: two equilibrated droplets brought into contact, then cooled (docs/physics.md §2)."""
 
     melt_K: Positive = 1600.0  # ASSUME both pure droplets of ≤ 1000 atoms are liquid here
     melt_ps: Positive = 5.0
     settle_ps: Positive = 5.0  # from melt_K to contact_K, still apart
     contact_K: Positive = 800.0
-    contact_ps: Range = (10.0, 30.0)
-    cool_ps: Range = (40.0, 80.0)
+    contact_ps: PositiveRange = (10.0, 30.0)
+    cool_ps: PositiveRange = (40.0, 80.0)
 
 
 class MdSection(Section):
@@ -251,6 +270,9 @@ class MdSection(Section):
         return self
 
 
+SPLIT_BLOCK = 20  # each block of this many consecutive particles holds the split fractions exactly
+
+
 class SplitsSection(Section):
     train: Fraction = 0.7
     validation: Fraction = 0.1
@@ -262,6 +284,9 @@ class SplitsSection(Section):
         total = self.train + self.validation + self.calibration + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"must sum to 1; got {total:g}")
+        shares = (self.train, self.validation, self.calibration, self.test)
+        if any(abs(share * SPLIT_BLOCK - round(share * SPLIT_BLOCK)) > 1e-6 for share in shares):
+            raise ValueError(f"must be multiples of {1 / SPLIT_BLOCK:g}; got {', '.join(map(str, shares))}")
         return self
 
 
@@ -285,6 +310,8 @@ class ImagingSection(Section):
 
     @model_validator(mode="after")
     def _bins(self) -> Self:
+        if self.pixels % 16:
+            raise ValueError(f"pixels must be a multiple of 16, for the networks' coarsest level; got {self.pixels}")
         if self.grid % self.pixels:
             raise ValueError(f"grid must be a multiple of pixels ({self.pixels}); got {self.grid}")
         return self
@@ -301,7 +328,7 @@ class ImagingSection(Section):
 
 
 class OpticsSection(Section):
-    """Draws per image; abTEM's names and signs, lengths in Å. Defaults: physics.md §3, preset `corrected`.
+    """Draws per image; abTEM's names and signs, lengths in Å. Defaults: docs/physics.md §3, preset `corrected`.
 
     The angle of each astigmatic aberration is drawn uniformly.
     """
@@ -314,10 +341,10 @@ class OpticsSection(Section):
     C32_A: Draw = 0.0
     C34_A: Draw = 0.0
     C50_A: Draw = 0.0
-    focal_spread_A: Draw = (20.0, 60.0)  # 1/e width, √2 σ
-    angular_spread_mrad: Draw = (0.05, 0.3)  # 1/e width, √2 σ
-    aperture_mrad: Draw = 30.0
-    vibration_A: Draw = (0.05, 0.4)  # standard deviation of the image position
+    focal_spread_A: NonNegativeDraw = (20.0, 60.0)  # 1/e width, √2 σ
+    angular_spread_mrad: NonNegativeDraw = (0.05, 0.3)  # 1/e width, √2 σ
+    aperture_mrad: PositiveDraw = 30.0
+    vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image position
     n_foci: int = Field(1, ge=1)  # 1: temporal envelope on the wave; more: mean intensity over as many foci
 
 
@@ -325,11 +352,11 @@ class DetectorSection(Section):
     """Draws per image. MTF(k) = (1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency."""
 
     camera: Camera = "counting"
-    dose_e_per_A2: Draw = LogUniform(log_uniform=(1e2, 1e4))
-    mtf_c1: Draw = (0.0, 0.01)
-    mtf_c2: Draw = (0.3, 0.4)
-    mtf_c3: Draw = (2.4, 2.6)
-    readout_e: Draw = 0.0  # standard deviation per pixel
+    dose_e_per_A2: PositiveDraw = LogUniform(log_uniform=(1e2, 1e4))
+    mtf_c1: NonNegativeDraw = (0.0, 0.01)
+    mtf_c2: PositiveDraw = (0.3, 0.4)
+    mtf_c3: PositiveDraw = (2.4, 2.6)
+    readout_e: NonNegativeDraw = 0.0  # standard deviation per pixel
     gain: Positive = 1.0  # stored counts per electron
     offset: int = Field(0, ge=0)  # stored counts at zero electrons
 
@@ -398,12 +425,14 @@ def _faults(error: ValidationError, path: str) -> Iterable[str]:
         yield f"{name or 'config'}: {text}"
 
 
-def parse(content: Mapping[str, Any]) -> Config:
+def parse(content: Any) -> Config:
     """Check a whole configuration and what its sections ask of one another.
 
     Raises:
         ConfigError: lists every fault with its path.
     """
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"config: must hold sections; got {content!r}")
     faults: list[str] = []
     sections: dict[str, Section] = {}
     for name, field in Config.model_fields.items():
@@ -411,7 +440,8 @@ def parse(content: Mapping[str, Any]) -> Config:
         assert isinstance(model, type)
         assert issubclass(model, Section)
         try:
-            sections[name] = parse_section(model, content.get(name) or {}, path=name)
+            given = content.get(name)
+            sections[name] = parse_section(model, {} if given is None else given, path=name)
         except ConfigError as error:
             faults.append(str(error))
             sections[name] = _sound_part(model, content[name])
@@ -429,15 +459,17 @@ def parse(content: Mapping[str, Any]) -> Config:
 
 def _sound_part(model: type[S], content: Any) -> S:
     """What of a faulty section can stand, so that the checks across sections still run on it."""
-    kept = {}
-    for key, value in content.items() if isinstance(content, Mapping) else ():
-        with suppress(ValidationError):
-            model.model_validate({key: value})
-            kept[key] = value
     try:
-        return model.model_validate(kept)
-    except ValidationError:
-        return model()
+        model.model_validate(content)
+    except ValidationError as error:
+        faulty = {fault["loc"][0] for fault in error.errors() if fault["loc"]}
+        kept = {key: value for key, value in content.items() if key not in faulty} if faulty else {}
+        with suppress(ValidationError):
+            return model.model_validate(kept)
+    return model()
+
+
+MOST_CHUNKS = 1_000_000  # names of chunks have six digits
 
 
 def _cross_faults(config: Config) -> list[str]:
@@ -445,7 +477,13 @@ def _cross_faults(config: Config) -> list[str]:
         parameters = parameter_set(config.potential.set)
     except ConfigError as error:
         return [str(error)]
-    faults = []
+    faults = aperture_faults(config.imaging, config.optics)
+    if config.campaign.n_particles > MOST_CHUNKS * config.md.particles_per_chunk:
+        least = -(-config.campaign.n_particles // MOST_CHUNKS)
+        faults.append(
+            f"md.particles_per_chunk: {config.md.particles_per_chunk} makes more than {MOST_CHUNKS} chunks of "
+            f"{config.campaign.n_particles} particles; must be at least {least}"
+        )
     for species in config.particles.species:
         if species not in parameters.elements:
             faults.append(
@@ -455,6 +493,18 @@ def _cross_faults(config: Config) -> list[str]:
             continue
         faults += _resolution_faults(config.imaging, species, parameters.pair(species, species).r0_A)
     return faults
+
+
+def aperture_faults(imaging: ImagingSection, optics: OpticsSection) -> list[str]:
+    """What is wrong with an aperture that the multislice grid does not carry."""
+    limit_mrad = 1e3 * electron_wavelength_A(imaging.voltage_kV) * imaging.band_limit_per_A
+    widest_mrad = bounds(optics.aperture_mrad)[1]
+    if widest_mrad < limit_mrad:
+        return []
+    return [
+        f"optics.aperture_mrad: must stay below the {limit_mrad:.1f} mrad that imaging.grid {imaging.grid} carries "
+        f"over {imaging.field_A:.1f} Å; got {widest_mrad:g}"
+    ]
 
 
 def _resolution_faults(imaging: ImagingSection, species: str, r0_A: float) -> list[str]:

@@ -103,24 +103,3 @@ class View:
         norm = float(np.linalg.norm(self.rotation))
         require(abs(norm - 1) < 1e-6, f"rotation must be a unit quaternion; its norm is {norm:g}")
         require(self.dose_e_per_A2 > 0, f"dose must be above 0; got {self.dose_e_per_A2}")
-
-
-@dataclass(frozen=True)
-class ImagePair:
-    """Images of one particle, in view order.
-
-    Attributes:
-        clean: Expected intensity after optics and MTF, before noise, in units of the incident beam (vacuum is 1);
-            shape (views, pixels, pixels), float32.
-        counts: Stored counts (gain and offset applied), same shape, uint16.
-    """
-
-    clean: NDArray[np.float32]
-    counts: NDArray[np.uint16]
-
-    def __post_init__(self) -> None:
-        require(self.clean.ndim == 3, f"clean must be (view, y, x); got {self.clean.shape}")
-        require(self.counts.shape == self.clean.shape, f"counts {self.counts.shape} ≠ clean {self.clean.shape}")
-        require(self.clean.dtype == np.float32, f"clean must be float32; got {self.clean.dtype}")
-        require(self.counts.dtype == np.uint16, f"counts must be uint16; got {self.counts.dtype}")
-        require(bool((self.clean >= 0).all()), "clean must be finite and ≥ 0")

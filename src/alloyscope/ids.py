@@ -17,7 +17,7 @@ def image_id(particle: int, view: int) -> str:
 
 
 def chunk_name(chunk: int) -> str:
-    """Fixed width, so that names sort as numbers: six digits hold 2 million one-particle chunks as well."""
+    """Fixed width, so that names sort as numbers: six digits, for up to a million chunks."""
     return f"{chunk:06d}"
 
 

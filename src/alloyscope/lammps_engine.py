@@ -73,7 +73,7 @@ class System:
     types: Types
     positions_A: Positions
     potential: Path
-    skin_A: float = 1.0  # design §9: beats LAMMPS's default of 2 Å on small clusters
+    skin_A: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -311,8 +311,14 @@ class WorkerPool:
         """Start a run; at most `size` at a time."""
         seat = self._spare.pop() if self._spare else self._start()
         seat.key, seat.deadline = key, time.monotonic() + self.wall_limit_s
+        try:
+            seat.connection.send(run)
+        except (BrokenPipeError, ConnectionResetError):  # an idle worker was killed
+            self._stop(seat)
+            seat = self._start()
+            seat.key, seat.deadline = key, time.monotonic() + self.wall_limit_s
+            seat.connection.send(run)
         self._seats.append(seat)
-        seat.connection.send(run)
 
     def next_outcome(self) -> tuple[int, Trajectory | Failure]:
         """Wait for any run to end."""

@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 
 from alloyscope.config import (
+    SPLIT_BLOCK,
     Config,
     DetectorSection,
     Draw,
@@ -30,8 +31,6 @@ RECIPES = {
     "evaluate": 1,
     "report": 1,
 }
-
-SPLIT_BLOCK = 20  # each block of this many particles holds the split fractions as nearly as it can
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def particle(number: int, particles: ParticlesSection, seed: int) -> Particle:
     low, high = particles.n_atoms
     n_atoms = int(rng.integers(low, high + 1))
     fraction = float(rng.uniform(*particles.fraction_first))
-    n_first = min(max(round(fraction * n_atoms), 0), n_atoms)
+    n_first = min(max(round(fraction * n_atoms), 1), n_atoms - 1)
     names = sorted(particles.protocols)
     weights = np.cumsum([particles.protocols[name] for name in names])
     protocol = names[int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))]

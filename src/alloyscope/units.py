@@ -2,7 +2,6 @@
 
 import math
 
-BOLTZMANN_eV_per_K = 8.617333262e-5  # CODATA 2018
 ELECTRON_MASS_eV = 510_998.95  # m_e c², CODATA 2018
 PLANCK_C_eV_A = 12_398.419843320026  # h c, CODATA 2018 (exact)
 

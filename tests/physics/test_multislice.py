@@ -88,7 +88,7 @@ def test_exit_waves_agree_in_amplitude_and_phase() -> None:
     ours, theirs = Multislice(section, CPU).exit_waves(box)[0], Reference(section, "cpu").exit_waves(box)[0]
     overlap = np.vdot(theirs, ours) / np.linalg.norm(ours) / np.linalg.norm(theirs)
     assert abs(overlap - 1) < 1e-4
-    # below 1 /Å, where abTEM's own potential is good on this grid (design §7)
+    # below 1 /Å, where abTEM's own potential is good on this grid
     k = np.fft.fftfreq(section.grid, section.field_A / section.grid)
     low = np.hypot(k[:, None], k[None]) < 1
     difference, scattered = np.fft.fft2(ours - theirs)[low], np.fft.fft2(theirs - 1)[low]

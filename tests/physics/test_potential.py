@@ -26,7 +26,7 @@ def test_dimer_energy_by_hand():
 
 
 def test_bulk_cohesion_and_lattice_of_silver():
-    # physics.md §1 [computed]: a 4.0871 Å, -2.9500 eV; here an analytic lattice sum, no table
+    # docs/physics.md §1: a 4.0871 Å, -2.9500 eV; here an analytic lattice sum, no table
     def energy_per_atom(lattice_A: float) -> float:
         cells = np.stack(np.meshgrid(*[np.arange(-3, 4)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
         basis = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])

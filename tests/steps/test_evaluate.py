@@ -11,6 +11,7 @@ from alloyscope.cli import main
 from alloyscope.config import DetectorSection, Task, TaskSettings
 from alloyscope.errors import ConfigError, GateError, StoreError
 from alloyscope.steps import evaluate, train
+from alloyscope.store.images import shard_name
 from tests.steps.synthetic_images import alter, build
 
 SETTINGS = {
@@ -131,3 +132,36 @@ def test_refuses_a_missing_or_damaged_checkpoint(folder, tmp_path, content, mess
         path.write_bytes(content)
     with pytest.raises(StoreError, match=message):
         evaluate.run(task="reading", dataset=folder / "hrtem" / "dataset.json", checkpoint=path, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("array", ["clean", "counts"])
+def test_refuses_a_missing_shard(folder, tmp_path, array):
+    dataset = build(tmp_path / "hrtem")
+    (dataset.parent / shard_name(array, 0)).unlink()
+    with pytest.raises(StoreError, match=r"chunk 000000 is missing; delete .*/chunk-000000.json and run snakemake"):
+        evaluate_reading(folder, dataset)
+    assert not (tmp_path / "out").exists()
+
+
+def test_refuses_a_damaged_shard(folder, tmp_path):
+    dataset = build(tmp_path / "hrtem")
+    path = dataset.parent / shard_name("counts", 0)
+    raw = bytearray(path.read_bytes())
+    raw[-10] ^= 0x01  # in the shard's index
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match=r"chunk 000000 is damaged .*; delete .*/chunk-000000.json and run snakemake"):
+        evaluate_reading(folder, dataset)
+    assert not (tmp_path / "out").exists()
+
+
+def evaluate_reading(folder: Path, dataset: Path) -> None:
+    checkpoint = folder / "training" / "reading" / "best.ckpt"
+    evaluate.run(task="reading", dataset=dataset, checkpoint=checkpoint, out=dataset.parents[1] / "out")
+
+
+def test_log_says_what_was_scored_and_how_well(folder, tmp_path, capsys):
+    evaluate_reading(folder, build(tmp_path / "hrtem"))
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    log = capsys.readouterr().err
+    assert "reading: scoring 16 images of 8 particles with " in log
+    assert f"reading: accuracy {scores['accuracy']:.3g}, size_mae_atoms {scores['size_mae_atoms']:.3g}, " in log

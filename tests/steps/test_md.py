@@ -14,7 +14,7 @@ import pytest
 
 from alloyscope import config
 from alloyscope.config import MdSection, ParticlesSection, PotentialSection
-from alloyscope.errors import SimulationError, StoreError
+from alloyscope.errors import ConfigError, SimulationError, StoreError
 from alloyscope.lammps_engine import Failure, Trajectory
 from alloyscope.plan import particle
 from alloyscope.potential.table import setfl
@@ -129,19 +129,10 @@ def test_changed_settings_do_not_use_the_old_ledger(potential: Path, tmp_path: P
 def test_a_killed_worker_costs_an_attempt_not_the_chunk(potential: Path, tmp_path: Path):
     longer = MD.model_copy(update={"thermalise_ps": 200.0})
     process = subprocess.Popen(command(potential, tmp_path, count=2, md=longer), stderr=subprocess.PIPE, text=True)
-    victim: psutil.Process | None = None
-    deadline = time.monotonic() + 120
-    while victim is None:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        workers = [
-            child
-            for child in psutil.Process(process.pid).children(recursive=True)
-            if "spawn_main" in " ".join(child.cmdline())
-        ]
-        # it has its particle from the start; by then it is loading LAMMPS or running it
-        victim = next((child for child in workers if sum(child.cpu_times()[:2]) > 0.3), None)
-        time.sleep(0.02)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("LAMMPS runs; 2 particles to simulate")
+    (victim,) = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    time.sleep(0.1)
     os.kill(victim.pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
@@ -197,6 +188,23 @@ def test_folder_that_cannot_be_written_is_one_clear_error(potential: Path, tmp_p
         step.run(
             chunk=0, first=0, count=1, seed=7, particles=PARTICLES, md=MD, potential_set="AgCo",
             potential=potential, workers=1, manifest=blocked / "chunk-000000.json",
+        )  # fmt: skip
+
+
+def test_a_broken_table_stops_the_step_and_costs_no_particle(potential: Path, tmp_path: Path):
+    cut = tmp_path / "AgCo.eam.fs"
+    cut.write_bytes(potential.read_bytes()[:100_000])
+    process = subprocess.run(command(cut, tmp_path), check=False, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert f"LAMMPS cannot run with {cut}" in process.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == [cut]
+
+
+def test_species_without_parameters_are_refused(potential: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="Au, Cu not in --potential-set AgCo; it has Ag, Co"):
+        step.run(
+            chunk=0, first=0, count=1, seed=7, particles=ParticlesSection(species=("Au", "Cu")), md=MD,
+            potential_set="AgCo", potential=potential, workers=1, manifest=tmp_path / "chunk-000000.json",
         )  # fmt: skip
 
 

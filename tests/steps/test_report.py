@@ -14,7 +14,7 @@ from alloyscope.errors import StoreError
 from alloyscope.steps import report
 from alloyscope.store.atomic import read_json, write_json
 from alloyscope.wording import duration, interval, mean_and_spread, number
-from tests.steps.campaign_folder import DENOISING, FAILED, build
+from tests.steps.campaign_folder import DENOISING, FAILED, READING, build
 
 VOID = {"meta", "img", "br"}
 
@@ -126,6 +126,40 @@ def test_summary_is_a_few_plain_lines(made, page):
     assert lines[0].startswith("39 of 40 AgCo particles came out whole")
     assert "Ordering accuracy: 90.0 % (95 % interval 70.0 to 97.0 %); always the commoner order: 55.0 %." in lines
     assert len(lines) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "beaten"),
+    [
+        ("accuracy", 0.56, 0.97, True),  # guess: 0.55
+        ("accuracy", 0.55, 0.97, False),
+        ("accuracy", 0.10, 0.40, False),
+        ("accuracy", None, None, True),
+        ("size_mae_atoms", 11.0, 61.0, True),  # guess: 61.5
+        ("size_mae_atoms", 11.0, 62.0, False),
+        ("size_mae_atoms", 70.0, 90.0, False),
+        ("size_mae_atoms", None, None, True),
+    ],
+)
+def test_score_that_does_not_beat_its_guess_says_so(made, name, low, high, beaten):
+    metrics = READING | {"n_test_images": 45, "n_test_particles": 9, f"{name}_low": low, f"{name}_high": high}
+    rows = report.score_rows("reading", ["seed-0"], [metrics])
+    lines = report.sentences(made[1], {"valid": 1, "particles": 1, "images": 5}, rows)
+    said = [line.endswith("; no better than that guess.") for line in lines]
+    assert said == [False, name == "accuracy" and not beaten, name == "size_mae_atoms" and not beaten, False, False]
+
+
+def test_page_marks_a_score_that_does_not_beat_its_guess(campaign):
+    path = campaign[0] / "evaluation" / "reading" / "seed-0" / "metrics.json"
+    write_json(path, read_json(path) | {"accuracy": 0.422, "accuracy_low": 0.174, "accuracy_high": 0.717})
+    text = make(campaign)
+    assert "baseline: always the commoner order; no better than that guess<" in text
+    assert text.count("no better than that guess") == 1
+
+
+def test_log_names_the_page_and_its_size(campaign, capsys):
+    size = len(make(campaign).encode())
+    assert f"index.html: written, {size / 1000:.0f} kB" in capsys.readouterr().err
 
 
 def test_times_are_summed_over_jobs(campaign):

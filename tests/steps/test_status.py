@@ -10,7 +10,7 @@ import pytest
 
 from alloyscope.config import parse
 from alloyscope.errors import StoreError
-from alloyscope.steps.status import Workplace, duration, jobs, run
+from alloyscope.steps.status import Workplace, jobs, run
 from alloyscope.store.atomic import write_json
 from alloyscope.store.ledger import Entry, Ledger
 from alloyscope.store.manifests import Manifest, Slot
@@ -123,10 +123,3 @@ def test_every_job_has_its_own_output(folder: Path) -> None:
     outputs = [job.output for planned in jobs(config, folder).values() for job in planned]
     assert len(set(outputs)) == len(outputs) == 1 + 1 + 3 + 1 + 3 + 1 + 2 + 2 + 1
     assert asdict(jobs(config, folder)["train"][0])["output"] == folder / "training/reading/seed-0/run.json"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -15,7 +15,8 @@ from alloyscope.ids import chunk_name
 from alloyscope.steps import structures
 from alloyscope.store.atomic import checksum, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
-from alloyscope.store.structures import to_text
+from alloyscope.store.structures import read_structures, to_text
+from alloyscope.store.tables import read_table
 
 PARTICLES = ParticlesSection(n_atoms=(30, 60))
 SEED = 7
@@ -134,8 +135,33 @@ def test_missing_particle_is_refused(folder):
         run(folder)
 
 
+def test_evaporated_atoms_change_the_counts_not_the_plan(folder):
+    path = folder / "chunk-000000.extxyz"
+    frames = read_structures(path)
+    last = frames[1]  # the second snapshot of particle 0
+    gone = replace(last, elements=last.elements[1:], positions_A=last.positions_A[1:])
+    path.write_text(to_text([frames[0], gone, *frames[2:]]))
+    manifest = Manifest.read(folder / manifest_name(0))
+    replace(manifest, files={path.name: checksum(path)}).write(folder / manifest_name(0))
+    run(folder)
+    row = read_table(folder / "structures.parquet").iloc[0]
+    kept = [gone.elements.count(symbol) for symbol in (row["species_first"], row["species_second"])]
+    assert [row["n_first"], row["n_second"]] == kept
+    assert row["n_atoms"] == len(last.elements) - 1
+    assert row["fraction_first"] == kept[0] / sum(kept)
+
+
+def test_chunks_of_different_settings_are_not_mixed(folder):
+    path = folder / manifest_name(1)
+    replace(Manifest.read(path), settings="another").write(path)
+    with pytest.raises(StoreError, match=r"1 of 2 chunks were made with other settings than the rest: chunk-00000\d"):
+        run(folder)
+
+
 def test_structure_of_another_plan_is_refused(folder):
-    with pytest.raises(StoreError, match=r"particle 0 must be .* as planned; holds .* were particles or the seed"):
+    with pytest.raises(
+        StoreError, match=r"particle 0 must be .* as planned, less what evaporated; holds .* another plan"
+    ):
         structures.run(
             structures=folder,
             n_chunks=2,

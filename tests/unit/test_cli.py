@@ -25,6 +25,25 @@ def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     assert words >= set(cli.COMMANDS)
 
 
+def test_overview_imports_no_step() -> None:
+    """Torch and LAMMPS take seconds."""
+    answer = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "alloyscope", "--help"], capture_output=True, text=True
+    )
+    assert answer.returncode == 0
+    assert "Say how far a campaign is." in answer.stdout
+    imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
+    assert "alloyscope.cli" in imported
+    assert not imported & {"torch", "lammps", *(f"alloyscope.steps.{command}" for command in cli.COMMANDS)}
+
+
+def test_unknown_command_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["reprot"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'reprot' (choose from 'config', 'plan'" in capsys.readouterr().err
+
+
 def test_expected_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()

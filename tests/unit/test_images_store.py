@@ -14,6 +14,7 @@ from alloyscope.store.images import (
     COUNTS,
     VIEW_COLUMNS,
     ShardShape,
+    Stack,
     open_array,
     read_images,
     shard_name,
@@ -77,6 +78,15 @@ def test_missing_shard_reads_as_nan_and_is_refused_by_name(folder: Path) -> None
     assert np.isnan(open_array(folder, CLEAN)[12:24]).all()
     with pytest.raises(StoreError, match="shard of chunk 000001 is missing"):
         read_images(folder, CLEAN, 10, 14)
+
+
+def test_rows_come_in_the_order_asked_from_the_shards_they_need(folder: Path) -> None:
+    stack = Stack.open(folder, COUNTS)
+    first, last = content(0)[COUNTS], content(2)[COUNTS]
+    np.testing.assert_array_equal(stack.read(np.array([30, 2, 25, 0])), [last[6], first[2], last[1], first[0]])
+    np.testing.assert_array_equal(stack[30], last[6])
+    with pytest.raises(StoreError, match=r"chunk 000001 is missing; delete .*/chunk-000001.json and run snakemake"):
+        stack.check(np.array([30, 12]))
 
 
 @pytest.mark.parametrize("name", [CLEAN, COUNTS])

@@ -1,4 +1,4 @@
-"""Imports go down the floors of design §2, and heavy or foreign packages stay where they belong."""
+"""Imports go down the floors listed here, and heavy or foreign packages stay where they belong."""
 
 import ast
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ FLOORS = {
     "__init__": 0,
     "errors": 0,
     "units": 0,
+    "intervals": 0,
     "config": 1,
     "ids": 1,
     "contracts": 1,

@@ -10,6 +10,7 @@ import torch
 
 from alloyscope.config import DetectorSection, LogUniform, TaskSettings
 from alloyscope.errors import ContractError, GateError
+from alloyscope.intervals import wilson_interval
 from alloyscope.learn import metrics
 from alloyscope.learn.data import Batch, Images, Released, Visits, normalise, targets_of, turned
 from alloyscope.learn.networks import PIXEL_MULTIPLE, DenoisingNetwork, ReadingNetwork, contrasts
@@ -233,10 +234,11 @@ def test_psnr_and_ssim_of_known_images():
 
 def test_wilson_interval():
     # 8 of 10, and the rule of its ends: 0 of n leaves z²/(n + z²)
-    assert metrics.wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    low, high = metrics.wilson_interval(0, 10)
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    low, high = wilson_interval(0, 10)
     assert (low, high) == pytest.approx((0, 3.8415 / 13.8415), abs=1e-4)
-    assert metrics.wilson_interval(10, 10)[1] == pytest.approx(1)
+    assert wilson_interval(10, 10)[1] == pytest.approx(1)
+    assert all(map(math.isnan, wilson_interval(0, 0)))
 
 
 def test_more_views_of_the_same_particles_narrow_no_interval():

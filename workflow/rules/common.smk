@@ -20,9 +20,10 @@ except ConfigError as error:
     raise WorkflowError(f"the config is faulty:\n{error}") from None
 
 RESULTS = CAMPAIGN.folder.as_posix()
-TABLE = f"{settings.parameter_set(CAMPAIGN.potential.set).name}.eam.fs"
+PARAMETERS = settings.parameter_set(CAMPAIGN.potential.set)
+TABLE = f"{PARAMETERS.name}.eam.fs"
 SEED = CAMPAIGN.campaign.seed
-ENVIRONMENT = "../../envs/alloyscope.yaml"
+ENVIRONMENT = "../../envs/alloyscope.yaml"  # names the environment; --sdm conda cannot build it, see there
 N_MD = plan.n_chunks(CAMPAIGN.campaign.n_particles, CAMPAIGN.md.particles_per_chunk)
 N_HRTEM = plan.n_chunks(CAMPAIGN.campaign.n_particles, plan.imaging_capacity(CAMPAIGN))
 JSON = {name: getattr(CAMPAIGN, name).as_json() for name in settings.Config.model_fields}

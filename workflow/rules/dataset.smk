@@ -22,8 +22,7 @@ rule dataset:
         runtime=120,
     params:
         folder=lambda wildcards, output: Path(output.dataset).parent,
-        chunks=N_HRTEM,
-        needed=len(plan.needed_imaging_chunks(CAMPAIGN)),
+        chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),
         capacity=plan.imaging_capacity(CAMPAIGN),
         imaging=section("imaging"),
         detector=section("detector"),
@@ -33,7 +32,6 @@ rule dataset:
         python -m alloyscope dataset \
             --images {params.folder:q} \
             --chunks {params.chunks} \
-            --min-chunks {params.needed} \
             --capacity {params.capacity} \
             --structures {input.structures:q} \
             --imaging {params.imaging:q} \

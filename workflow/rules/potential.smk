@@ -22,6 +22,7 @@ rule potential:
         runtime=20,
     params:
         potential=section("potential"),
+        parameters=PARAMETERS.as_json(),  # a set of the user's own may change under the same name
         folder=lambda wildcards, output: Path(output.table).parent,
         recipe=plan.RECIPES["potential"],
     shell:

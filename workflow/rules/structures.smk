@@ -22,8 +22,7 @@ rule structures:
         runtime=120,
     params:
         folder=lambda wildcards, output: Path(output.table).parent,
-        chunks=N_MD,
-        needed=len(plan.needed_md_chunks(CAMPAIGN)),
+        chunks=len(plan.needed_md_chunks(CAMPAIGN)),
         seed=SEED,
         particles=section("particles"),
         splits=section("splits"),
@@ -34,7 +33,6 @@ rule structures:
         python -m alloyscope structures \
             --structures {params.folder:q} \
             --chunks {params.chunks} \
-            --min-chunks {params.needed} \
             --seed {params.seed} \
             --particles {params.particles:q} \
             --splits {params.splits:q} \

@@ -1,4 +1,4 @@
-"""Physics gates: faults that earlier code carried silently, each as a check on real artefacts (design §8).
+"""Physics gates: faults that earlier code carried silently, each as a check on real artefacts.
 
 Every gate returns nothing or raises `GateError`, and the campaign stops.
 """
@@ -16,7 +16,7 @@ from alloyscope.contracts import Structure
 from alloyscope.errors import GateError
 from alloyscope.units import fcc_111_spacing_A
 
-NORM_LOW, NORM_HIGH = 0.99, 1.001  # design §8: right waves keep 0.996–0.998 at 256²
+NORM_LOW, NORM_HIGH = 0.99, 1.001  # right waves keep 0.995–0.9997 at 256² to 512² (405 atoms of Ag or Au)
 FALSE_ALARM = 1e-7  # probability per tested quantity that sound rotations are refused
 
 

@@ -106,7 +106,7 @@ def check_against_reference(imager: Imager, job: Job) -> float:
     """
     snapshots, view = job
     plain = (snapshots[:1], plain_optics(view))
-    reference = Imager(imager.imaging, Reference(imager.imaging, device_for("auto"), refine=2))
+    reference = Imager(imager.imaging, Reference(imager.imaging, device_for(imager.imaging.device), refine=2))
     ours, theirs = next(imager.images([plain])), next(reference.images([plain]))
     gates.agrees_with_reference(ours, theirs, REFERENCE_BOUND, view.particle, view.view)
     return gates.rms_difference(ours, theirs)

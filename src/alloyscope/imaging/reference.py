@@ -30,9 +30,10 @@ def device_for(device: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "gpu"]:
     Raises:
         ConfigError: a GPU is asked for and CuPy is absent.
     """
-    present = abtem_backend.cp is not None  # type: ignore[attr-defined]
+    cupy = abtem_backend.cp  # type: ignore[attr-defined]
+    present = cupy is not None and cupy.cuda.is_available()
     if device == "gpu" and not present:
-        raise ConfigError("imaging.device: abTEM needs CuPy on a GPU; install alloyscope[gpu] or use cpu")
+        raise ConfigError("imaging.device: abTEM needs CuPy and a GPU it can use; install alloyscope[gpu] or use cpu")
     return "gpu" if device != "cpu" and present else "cpu"
 
 

@@ -17,7 +17,7 @@ from alloyscope.errors import ContractError, StoreError
 from alloyscope.ids import draw_value, rng_for
 from alloyscope.microscope.detector import expose
 from alloyscope.store.atomic import read_json
-from alloyscope.store.images import CLEAN, COUNTS, open_array
+from alloyscope.store.images import CLEAN, COUNTS, Stack
 from alloyscope.store.tables import read_table
 
 ORDERINGS = ("core_shell", "janus")  # class 0, class 1
@@ -51,14 +51,14 @@ class Released:
 
     Attributes:
         table: One row per valid image, COLUMNS and more.
-        clean, counts: Zarr arrays (image, y, x).
+        clean, counts: Arrays (image, y, x).
         pixel_size_A: Pixel edge [Å].
         digest: What the set is made of.
     """
 
     table: pd.DataFrame
-    clean: Any
-    counts: Any
+    clean: Stack
+    counts: Stack
     pixel_size_A: float
     digest: str
 
@@ -82,7 +82,7 @@ def read_released(account: Path) -> Released:
     """Open a released set by its `dataset.json`; the index and the arrays lie beside it.
 
     Raises:
-        StoreError: a file is missing or damaged.
+        StoreError: a file or a shard that a valid row needs is missing or damaged.
         ContractError: the index lacks columns, or the arrays rows.
     """
     content = read_json(account)
@@ -91,7 +91,7 @@ def read_released(account: Path) -> Released:
     table = read_table(account.parent / "images.parquet")
     if lacking := [name for name in COLUMNS if name not in table]:
         raise ContractError(f"images.parquet must have the columns {', '.join(COLUMNS)}; it lacks {lacking}")
-    clean, counts = (open_array(account.parent, name) for name in (CLEAN, COUNTS))
+    clean, counts = (Stack.open(account.parent, name) for name in (CLEAN, COUNTS))
     valid = table[table["valid"].astype(bool)].reset_index(drop=True)
     last = int(valid["image"].max()) if len(valid) else -1
     if last >= clean.shape[0] or clean.shape != counts.shape:
@@ -99,6 +99,8 @@ def read_released(account: Path) -> Released:
             f"{account.parent}: the index points to image {last}; clean has the shape {clean.shape}, "
             f"counts {counts.shape}; run the step `dataset` again"
         )
+    for stack in (clean, counts):
+        stack.check(valid["image"].to_numpy(dtype=np.int64))
     return Released(valid, clean, counts, float(content["pixel_size_A"]), str(content["digest"]))
 
 
@@ -166,11 +168,12 @@ class Images(Dataset[Batch]):
         self.pixel_size_A = released.pixel_size_A
         self.detector, self.seed, self.redraw_noise = detector, seed, redraw_noise
         self.mtf = table[list(MTF)].to_numpy(dtype=np.float64)
-        self._clean, self._counts = released.clean, released.counts
+        self._clean: Stack | NDArray[Any] = released.clean
+        self._counts: Stack | NDArray[Any] = released.counts
         self._where = self.rows
         if preload:
-            self._clean = self._clean.oindex[self.rows]
-            self._counts = self._counts.oindex[self.rows]
+            self._clean = released.clean.read(self.rows)
+            self._counts = released.counts.read(self.rows)
             self._where = np.arange(len(self.rows))
 
     def __len__(self) -> int:

@@ -1,6 +1,5 @@
 """Scores with intervals. Images of one particle resemble each other, so every interval counts particles."""
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +12,10 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from alloyscope.errors import GateError
 from alloyscope.ids import rng_for
+from alloyscope.intervals import wilson_interval
 
 DATA_RANGE = 1.0  # of PSNR and SSIM: from nothing to the incident beam
 RESAMPLES = 1000
-NORMAL_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 # images → particles
 PER_PARTICLE = {"ordering": "first", "p_core_shell": "mean", "n_atoms": "first", "n_atoms_predicted": "mean",
@@ -60,14 +59,6 @@ def check_separation(seen: Collection[int], tested: Collection[int]) -> None:
             f"{', '.join(map(str, shared[:5]))}{' …' if len(shared) > 5 else ''}; "
             "train again on this image set, whose splits must not share particles"
         )
-
-
-def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson, J. Am. Stat. Assoc. 22, 209 (1927)); successes may be fractional."""
-    share, z2 = successes / trials, NORMAL_95**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = NORMAL_95 / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def proportion(correct: ArrayLike, particles: ArrayLike) -> Score:

@@ -21,7 +21,7 @@ class Backend:
     Attributes:
         xp: Array namespace.
         device: torch's device; None for NumPy.
-        batch: Waves computed together. On a CPU batching does not pay (design §7).
+        batch: Waves computed together. On a CPU batching does not pay.
     """
 
     xp: Any

@@ -18,7 +18,7 @@ COUNT_MAX = 65_535
 
 
 def mtf(k_nyquist: Array, c1: Array, c2: Array, c3: Array) -> Array:
-    """(1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency (physics.md §3)."""
+    """(1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency (docs/physics.md §3)."""
     return (1 - c1) / (1 + (k_nyquist / (2 * c2)) ** c3) + c1
 
 

@@ -95,7 +95,7 @@ def reference_checks(parameters: ParameterSet, evaluate: Evaluate) -> Iterator[C
             cluster["energy_eV"],
             REFERENCE_TOLERANCE_eV,
             "eV",
-            "independent evaluator (shared/reference/sma_clusters.json)",
+            "independent NumPy evaluator (data/reference/sma_clusters.json)",
         )
 
 

@@ -24,7 +24,7 @@ from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, digest, write_json
-from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all
+from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all, require_one_setting
 from alloyscope.store.tables import Columns, read_table, write_table
 
 LABELS: Columns = {
@@ -69,6 +69,7 @@ def run(
     watch = Stopwatch("dataset")
     labels = read_labels(structures)
     manifests = read_all(images, finished(images, chunks, min_chunks))
+    require_one_setting(manifests, images)
     if min_chunks is not None:
         manifests = labelled_chunks(manifests, labels, min(min_chunks, chunks), structures)
     verify(manifests, images)

@@ -20,12 +20,17 @@ from alloyscope.errors import ConfigError
 from alloyscope.learn import metrics
 from alloyscope.learn.data import ORDERINGS, ImageData, read_released
 from alloyscope.learn.tasks import ImageTask, make_trainer, quiet_lightning, trained_task
+from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
 from alloyscope.store.atomic import write_json, writing
 from alloyscope.store.checkpoints import load_checkpoint
 from alloyscope.store.tables import Columns, write_table
 
 EXAMPLES = 4
+LOGGED: dict[Task, tuple[str, ...]] = {
+    "reading": ("accuracy", "size_mae_atoms", "composition_mae"),
+    "denoising": ("psnr_dB", "ssim"),
+}
 IMAGE: Columns = {
     "image": "int64",
     "image_id": "string",
@@ -80,6 +85,7 @@ def run(*, task: Task, dataset: Path, checkpoint: Path, out: Path) -> None:
     data = ImageData(
         released, TaskSettings.model_validate(card.settings), DetectorSection.model_validate(card.detector)
     )
+    log(f"{task}: scoring {len(tested)} images of {tested['particle'].nunique()} particles with {checkpoint}")
     output = predict(module, data)
     require(np.array_equal(output[:, 0], tested["image"]), "predictions must come in the order of the table")
 
@@ -101,6 +107,7 @@ def run(*, task: Task, dataset: Path, checkpoint: Path, out: Path) -> None:
         "dataset": released.digest,
     }
     write_json(out / "metrics.json", account | scores | {"provenance": watch.record()})
+    log(f"{task}: " + ", ".join(f"{name} {scores[name]:.3g}" for name in LOGGED[task]))
 
 
 def predict(module: ImageTask, data: ImageData) -> NDArray[np.float64]:

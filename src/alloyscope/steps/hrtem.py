@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection, bounds
+from alloyscope.config import DetectorSection, ImagingSection, OpticsSection, aperture_faults
 from alloyscope.contracts import Structure, View
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.ids import chunk_name, image_id, rng_for
@@ -88,10 +88,12 @@ def run(
     write_table(table, chunk_table(views, slots, chunk, capacity, imaging.views), store.CHUNK_COLUMNS)
     inputs = [checksum(structures / manifest_name(source.chunk)) for source in sources]
     sections = (imaging.as_json(), optics.as_json(), detector.as_json())
+    settings = digest("hrtem", str(plan.RECIPES["hrtem"]), str(seed), str(capacity), *sections)
     Manifest(
         stage="hrtem",
         chunk=chunk,
-        digest=digest("hrtem", str(plan.RECIPES["hrtem"]), str(seed), str(capacity), *sections, *inputs),
+        digest=digest(settings, *inputs),
+        settings=settings,
         slots=tuple(
             Slot(slot.particle, slot.valid, slot.reason, seconds=seconds.get(slot.particle, 0.0)) for slot in slots
         ),
@@ -105,13 +107,8 @@ def check_microscope(imaging: ImagingSection, optics: OpticsSection) -> None:
     """The grid carries the widest aperture; the wavelength is right."""
     wavelength_A = electron_wavelength_A(imaging.voltage_kV)
     gates.wavelength_is_relativistic(wavelength_A, imaging.voltage_kV)
-    limit_mrad = 1e3 * wavelength_A * imaging.band_limit_per_A
-    widest_mrad = bounds(optics.aperture_mrad)[1]
-    if widest_mrad >= limit_mrad:
-        raise ConfigError(
-            f"optics.aperture_mrad: must stay below the {limit_mrad:.1f} mrad that imaging.grid {imaging.grid} carries "
-            f"over {imaging.field_A:.1f} Å; got {widest_mrad:g}"
-        )
+    if faults := aperture_faults(imaging, optics):
+        raise ConfigError("\n".join(faults))
 
 
 def check_slots(slots: Sequence[Slot], chunk: int, capacity: int, structures: Path) -> None:
@@ -165,7 +162,8 @@ def make_images(
     jobs: list[Job] = [(snapshots[views[place].particle], views[place]) for place in places]
     seconds: dict[int, float] = {}
     last = time.perf_counter()
-    for place, image in zip(places, progress(imager.images(jobs), len(jobs), "images")):
+    # progress comes first in the zip, so that it sees its end
+    for image, place in zip(progress(imager.images(jobs), len(jobs), "images"), places):
         view = views[place]
         clean[place] = image
         counts[place] = expose(

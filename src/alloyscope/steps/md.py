@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from alloyscope.config import MdSection, ParameterSet, ParticlesSection, parameter_set
 from alloyscope.contracts import Particle, Structure
-from alloyscope.errors import SimulationError
+from alloyscope.errors import ConfigError, SimulationError
 from alloyscope.ids import chunk_name, particle_id
-from alloyscope.lammps_engine import Failure, Trajectory, WorkerPool
+from alloyscope.lammps_engine import Failure, Simulation, Stage, System, Trajectory, WorkerPool
 from alloyscope.md.checks import largest_cluster, verdict
 from alloyscope.md.protocols import simulation
 from alloyscope.plan import RECIPES, particle
@@ -53,6 +55,9 @@ class Chunk:
         waiting = deque(Trial(planned) for planned in particles)
         running: dict[int, Trial] = {}
         with WorkerPool(workers, self.md.wall_limit_s) as pool:
+            if waiting:
+                self._probe(pool)
+                log(f"LAMMPS runs; {len(waiting)} particles to simulate on {workers} cores")
             while waiting or running:
                 while waiting and pool.busy < workers:
                     trial = waiting.popleft()
@@ -67,6 +72,25 @@ class Chunk:
                     waiting.append(result)
                 else:
                     yield result
+
+    def _probe(self, pool: WorkerPool) -> None:
+        """Eight atoms for ten steps: a broken LAMMPS or table must stop the step, not use up every attempt."""
+        element = self.parameters.elements[0]
+        r0_A = self.parameters.pair(element, element).r0_A
+        cube = r0_A * np.stack(np.meshgrid(*[[0.0, 1.0]] * 3), axis=-1).reshape(-1, 3)
+        system = System((element,), np.zeros(8, dtype=np.int64), cube, self.potential)
+        stage = Stage(self.md.final_K, self.md.final_K, 0.01, 1.0, 20.0)
+        probe = Simulation(system, (stage,), stage, 1, 1.0, seed=1, damp_ps=self.md.damp_ps)
+        for _ in range(2):  # a worker may be killed from outside, but not twice
+            pool.submit(-1, probe)
+            outcome = pool.next_outcome()[1]
+            if isinstance(outcome, Trajectory):
+                return
+            failure = outcome
+        raise SimulationError(
+            f"LAMMPS cannot run with {self.potential} ({failure.kind}: {failure.reason}); "
+            f"alloyscope doctor checks LAMMPS; a damaged table is made again after it is deleted"
+        )
 
     def _judge(self, trial: Trial, outcome: Trajectory | Failure) -> Entry | Trial:
         if isinstance(outcome, Failure):
@@ -139,7 +163,13 @@ def run(
     todo = [particle(number, particles, seed) for number in wanted if number not in entries]
     if len(todo) < count:
         log(f"chunk {chunk_name(chunk)}: {count - len(todo)} of {count} particles are in the ledger")
-    source = Chunk(md, parameter_set(potential_set), potential, seed)
+    parameters = parameter_set(potential_set)
+    if missing := set(particles.species) - set(parameters.elements):
+        raise ConfigError(
+            f"particles.species: {', '.join(sorted(missing))} not in --potential-set {potential_set}; "
+            f"it has {', '.join(parameters.elements)}"
+        )
+    source = Chunk(md, parameters, potential, seed)
     for entry in progress(source.entries(todo, workers), len(todo), f"md {chunk_name(chunk)}, particles"):
         ledger.append(entry)
         entries[entry.slot.particle] = entry
@@ -151,6 +181,7 @@ def run(
         stage="md",
         chunk=chunk,
         digest=made_from,
+        settings=made_from,
         slots=slots,
         files={structures.name: checksum(structures)},
         counts={"particles": count, "valid": sum(slot.valid for slot in slots), "failed": failures.total()},

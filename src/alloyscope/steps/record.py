@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alloyscope.config import Config, Task, load, parse
+from alloyscope.config import Config, Task, load
 from alloyscope.errors import AlloyscopeError, ConfigError, StoreError
 from alloyscope.plan import imaging_capacity, n_chunks
 from alloyscope.provenance import commit
 from alloyscope.store.atomic import checksum, digest, read_json, write_json, write_text
-from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all
+from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all, read_campaign
 
 REPEATS = 3
 STAMP = "%Y-%m-%dT%H:%M:%S%z"
@@ -61,7 +61,7 @@ class Campaign:
 
     @classmethod
     def read(cls, folder: Path) -> "Campaign":
-        return cls(folder, parse(read_json(folder / "plan" / "campaign.json")["config"]))
+        return cls(folder, read_campaign(folder))
 
     @property
     def name(self) -> str:

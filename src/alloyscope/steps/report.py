@@ -28,6 +28,7 @@ from alloyscope import figures
 from alloyscope.config import Config, Split, Task
 from alloyscope.errors import StoreError
 from alloyscope.ids import particle_id
+from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
 from alloyscope.store.atomic import read_json, write_text
@@ -63,6 +64,7 @@ SCORES: dict[Task, tuple[tuple[str, str, str, str, str], ...]] = {
         ("ssim", "SSIM of the denoised image", "", "ssim_empty", "an image without a particle"),
     ),
 }
+ERRORS = {"size_mae_atoms", "composition_mae"}  # of these, lower is better
 RULES = ("potential", "plan", "md", "structures", "hrtem", "dataset", "train", "evaluate", "report")
 
 
@@ -233,7 +235,7 @@ def denoising_section(denoising: Evaluated, pixel_size_A: float) -> dict[str, An
 def run_times(folder: Path) -> list[dict[str, Any]]:
     """Time and memory of each rule's jobs, in the order of the campaign; from Snakemake's benchmark files."""
     rules = []
-    for rule in (*RULES, "haadf"):
+    for rule in RULES:
         tables = [read_csv(path, "\t") for path in sorted((folder / "benchmarks" / rule).glob("**/*.tsv"))]
         if tables:
             jobs = pd.concat(tables)
@@ -266,8 +268,17 @@ def provenances(folder: Path, config: Config) -> list[Mapping[str, Any]]:
     return sorted((entry for entry in found if entry.get("stage") in order), key=lambda entry: order[entry["stage"]])
 
 
+def beats(name: str, content: Mapping[str, Any], baseline: float) -> bool:
+    """Whether the whole 95 % interval of a score, or its value where there is none, is better than its baseline."""
+    if name in ERRORS:
+        high = content[f"{name}_high"]
+        return bool((content[name] if high is None else high) < baseline)
+    low = content[f"{name}_low"]
+    return bool((content[name] if low is None else low) > baseline)
+
+
 def score_rows(task: Task, runs: list[str], metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per score and run: value, 95 % interval, baseline."""
+    """One row per score and run: value, 95 % interval, baseline, and whether that is beaten."""
     return [
         {
             "words": words,
@@ -278,6 +289,7 @@ def score_rows(task: Task, runs: list[str], metrics: list[dict[str, Any]]) -> li
             "high": content[f"{name}_high"],
             "baseline": content[baseline],
             "baseline_words": baseline_words,
+            "beaten": beats(name, content, content[baseline]),
             "n_images": content["n_test_images"],
             "n_particles": content["n_test_particles"],
         }
@@ -298,7 +310,8 @@ def sentences(config: Config, counts: Mapping[str, Any], scores: list[dict[str, 
         lines.append(
             f"{words[0].upper()}{words[1:]}: {number(row['value'], unit)} "
             f"(95 % interval {interval(row['low'], row['high'], unit)}); "
-            f"{row['baseline_words']}: {number(row['baseline'], unit)}."
+            f"{row['baseline_words']}: {number(row['baseline'], unit)}"
+            f"{'' if row['beaten'] else '; no better than that guess'}."
         )
     if scores:
         lines.append(
@@ -369,6 +382,7 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
     )
     write_text(out.with_name("summary.txt"), "\n".join(lines) + "\n")
     write_text(out, page)
+    log(f"{out}: written, {len(page.encode()) / 1000:.0f} kB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

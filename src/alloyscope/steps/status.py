@@ -16,13 +16,12 @@ from pathlib import Path
 
 import psutil
 
-from alloyscope.config import Config, Task, parse
-from alloyscope.errors import StoreError
+from alloyscope.config import Config, Task
 from alloyscope.ids import chunk_name
 from alloyscope.plan import chunk as chunk_of
 from alloyscope.plan import imaging_capacity, n_chunks
-from alloyscope.store.atomic import read_json
-from alloyscope.store.manifests import Manifest, Slot, manifest_name
+from alloyscope.store.manifests import Manifest, Slot, manifest_name, read_campaign
+from alloyscope.wording import duration
 
 TASKS: tuple[Task, ...] = ("reading", "denoising")
 
@@ -110,12 +109,6 @@ def decoded(name: str) -> str | None:
         return base64.urlsafe_b64decode(name).decode()
     except ValueError:
         return None  # a folder of a long mark, or no mark at all
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:
@@ -246,10 +239,7 @@ def run(*, folder: Path) -> str:
     Raises:
         StoreError: the folder holds no campaign, or a manifest is damaged.
     """
-    plan = folder / "plan" / "campaign.json"
-    if not plan.exists():
-        raise StoreError(f"{folder}: no campaign here, {plan} is missing; start one with snakemake, or name its folder")
-    config = parse(read_json(plan)["config"])
+    config = read_campaign(folder)
     place = Workplace.of(folder)
     alive = place.alive
     started = place.started()

@@ -7,6 +7,7 @@ JSON file of the same name with counts and provenance.
 """
 
 import argparse
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from alloyscope.progress import progress
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
 from alloyscope.store.atomic import digest, write_json
-from alloyscope.store.manifests import Manifest, finished, manifest_name
+from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all, require_one_setting
 from alloyscope.store.structures import by_particle, read_structures
 from alloyscope.store.tables import write_table
 from alloyscope.structure import order, shape, statistics
@@ -106,8 +107,9 @@ def run(
     numbers = finished(structures, n_chunks, min_chunks)
     rows: list[dict[str, Any]] = []
     digests = []
-    for number in progress(numbers, len(numbers), "structures"):
-        manifest = Manifest.read(structures / manifest_name(number))
+    manifests = read_all(structures, numbers)
+    require_one_setting(manifests, structures)
+    for manifest in progress(manifests, len(manifests), "structures"):
         digests.append(manifest.digest)
         rows += _chunk_rows(structures, manifest, particles=particles, splits=splits, labels=labels, seed=seed)
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
@@ -160,11 +162,20 @@ def _chunk_rows(
         }
         if slot.valid:
             last = frames[slot.particle][-1]
-            if sorted(last.elements) != sorted(planned.elements):
+            counts = Counter(last.elements)
+            if not counts <= Counter(planned.elements):  # fewer is fine: atoms evaporate
                 raise StoreError(
-                    f"{path}: particle {slot.particle} must be {_formula(planned.elements)} as planned; "
-                    f"holds {_formula(last.elements)}; were particles or the seed changed? delete the folder and rerun"
+                    f"{path}: particle {slot.particle} must be {_formula(planned.elements)} as planned, less what "
+                    f"evaporated; holds {_formula(last.elements)}; it belongs to another plan: delete "
+                    f"{folder / manifest_name(manifest.chunk)} and run snakemake again"
                 )
+            n_first, n_second = (counts[element] for element in planned.species)
+            row |= {
+                "n_atoms": n_first + n_second,
+                "n_first": n_first,
+                "n_second": n_second,
+                "fraction_first": n_first / (n_first + n_second),
+            }
             row |= _measured(last, planned.species, labels, row)
         rows.append(row)
     return rows

@@ -180,28 +180,74 @@ def open_array(folder: Path, name: str) -> Any:
         ) from None
 
 
+@dataclass(frozen=True)
+class Stack:
+    """One array of the store, (image, y, x). What zarr would read as fill values, or as a traceback, is an error here.
+
+    Attributes:
+        folder: Folder of the stage (`hrtem/`).
+        name: `clean` or `counts`.
+        array: The Zarr array.
+    """
+
+    folder: Path
+    name: str
+    array: Any
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> "Stack":
+        return cls(folder, name, open_array(folder, name))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+    def check(self, rows: NDArray[np.int64]) -> None:
+        """Every shard that the rows need is there.
+
+        Raises:
+            StoreError: names the first that is not.
+        """
+        for chunk in np.unique(rows // self.array.shards[0]).tolist():
+            with self._shard(chunk):
+                pass
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Images of the rows, in their order.
+
+        Raises:
+            StoreError: a shard is missing or damaged; names its chunk.
+        """
+        images = np.empty((len(rows), *self.shape[1:]), DTYPES[self.name])
+        chunks = rows // self.array.shards[0]
+        for chunk in np.unique(chunks).tolist():
+            with self._shard(chunk):
+                images[chunks == chunk] = self.array.oindex[rows[chunks == chunk]]
+        return images
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        with self._shard(row // self.array.shards[0]):
+            return np.asarray(self.array[row])
+
+    @contextmanager
+    def _shard(self, chunk: int) -> Iterator[None]:
+        place = self.folder / shard_name(self.name, chunk)
+        mend = f"delete {self.folder / manifest_name(chunk)} and run snakemake again"
+        if not place.exists():
+            raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is missing; {mend}")
+        try:
+            yield
+        except (RuntimeError, ValueError, OSError) as error:
+            raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is damaged ({error}); {mend}") from None
+
+
 def read_images(folder: Path, name: str, start: int, stop: int) -> NDArray[Any]:
     """Images of consecutive rows.
 
     Raises:
         StoreError: a shard is missing or damaged; names its chunk.
     """
-    array = open_array(folder, name)
-    per_shard = array.shards[0]
-    parts = []
-    for chunk in range(start // per_shard, -(-stop // per_shard)):
-        place = folder / shard_name(name, chunk)
-        if not place.exists():
-            raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is missing; run snakemake again")
-        first, last = max(start, chunk * per_shard), min(stop, (chunk + 1) * per_shard)
-        try:
-            parts.append(np.asarray(array[first:last]))
-        except (RuntimeError, ValueError, OSError) as error:
-            raise StoreError(
-                f"{place}: shard of chunk {chunk_name(chunk)} is damaged ({error}); "
-                f"delete {folder / manifest_name(chunk)} and run snakemake again"
-            ) from None
-    return np.concatenate(parts) if parts else np.empty((0, *array.shape[1:]), DTYPES[name])
+    return Stack.open(folder, name).read(np.arange(start, stop))
 
 
 def views_table(views: Sequence[View]) -> pd.DataFrame:

@@ -1,11 +1,13 @@
 """Manifests: the one declared output of a chunk job, written last, the arbiter of what is done."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alloyscope.errors import StoreError
+from alloyscope.config import Config, parse
+from alloyscope.errors import ConfigError, StoreError
 from alloyscope.ids import chunk_name
 from alloyscope.store.atomic import checksum, read_json, write_json
 
@@ -42,6 +44,7 @@ class Manifest:
     files: dict[str, str]
     counts: dict[str, int]
     provenance: dict[str, Any]
+    settings: str = ""  # digest of the settings alone: equal in all chunks of a stage that belong together
 
     @property
     def valid_particles(self) -> tuple[int, ...]:
@@ -78,6 +81,21 @@ class Manifest:
                 )
 
 
+def read_campaign(folder: Path) -> Config:
+    """The resolved config of the campaign in a results folder, as the plan step left it.
+
+    Raises:
+        StoreError: the folder holds no campaign, or its account is damaged.
+    """
+    path = folder / "plan" / "campaign.json"
+    if not path.exists():
+        raise StoreError(f"{folder}: no campaign here, {path} is missing; start one with snakemake, or name its folder")
+    try:
+        return parse(read_json(path)["config"])
+    except (KeyError, ConfigError) as error:
+        raise StoreError(f"{path}: holds no valid config ({error}); delete it and run snakemake again") from None
+
+
 def manifest_name(chunk: int) -> str:
     return f"chunk-{chunk_name(chunk)}.json"
 
@@ -89,6 +107,22 @@ def present(folder: Path, n_chunks: int) -> list[int]:
 
 def read_all(folder: Path, chunks: Iterable[int]) -> list[Manifest]:
     return [Manifest.read(folder / manifest_name(chunk)) for chunk in chunks]
+
+
+def require_one_setting(manifests: Sequence[Manifest], folder: Path) -> None:
+    """Chunks that are released together were made with the same settings.
+
+    Raises:
+        StoreError: they were not; names the odd ones.
+    """
+    counts = Counter(manifest.settings for manifest in manifests)
+    if len(counts) > 1:
+        usual = counts.most_common(1)[0][0]
+        odd = [manifest_name(manifest.chunk) for manifest in manifests if manifest.settings != usual]
+        raise StoreError(
+            f"{folder}: {len(odd)} of {len(manifests)} chunks were made with other settings than the rest: "
+            f"{', '.join(odd[:5])}{' …' if len(odd) > 5 else ''}; delete them and run snakemake again"
+        )
 
 
 def finished(folder: Path, n_chunks: int, min_chunks: int | None) -> list[int]:

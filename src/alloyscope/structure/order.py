@@ -15,7 +15,7 @@ from alloyscope.structure.shape import Nanoparticle
 Ordering = Literal["core_shell", "janus"]
 
 ORDER_OF_PROTOCOL: dict[Protocol, Ordering] = {"gas_quench": "core_shell", "droplets": "janus"}  # what each aims at
-OUTER_SHELL = 0.8  # physics.md §2: "out" lies beyond this many R_g from the centre
+OUTER_SHELL = 0.8  # docs/physics.md §2: "out" lies beyond this many R_g from the centre
 
 
 def centre_distance_A(particle: Nanoparticle) -> float:
@@ -27,7 +27,7 @@ def centre_distance_A(particle: Nanoparticle) -> float:
 
 
 def eta(particle: Nanoparticle) -> float:
-    """η = 2|x_out − x| + 2|x_in − x| − d_com / (2 R_g) (physics.md §2); η > 0 is core-shell, either way round.
+    """η = 2|x_out − x| + 2|x_in − x| − d_com / (2 R_g) (docs/physics.md §2); η > 0 is core-shell, either way round.
 
     x is the fraction of first-species atoms: of all, of those beyond 0.8 R_g from the centre, and of those within.
     A region without atoms counts as having the composition of the whole.

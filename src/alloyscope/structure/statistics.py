@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from alloyscope.intervals import wilson_interval
+
 CRITERIA = {"order_eta": "η > 0", "order_d_com": "d_com / R_g"}
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of a finite sample, with its 95 % interval (Wilson 1927)."""
+    """A share of a finite sample, with its 95 % interval."""
 
     hits: int
     total: int
@@ -22,13 +24,7 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        if not self.total:
-            return math.nan, math.nan
-        z = 1.959964  # 97.5 % point of the normal distribution
-        n, p = self.total, self.value
-        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
+        return wilson_interval(self.hits, self.total)
 
 
 def core_shell_share(table: pd.DataFrame, criterion: str) -> dict[str, Share]:
