@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from alloyscope import lammps_engine
-from alloyscope.config import PotentialSection, parameter_set
+from alloyscope.config import PotentialSection
 from alloyscope.md.build import solid_ball
+from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
 
 REPEATS = 5

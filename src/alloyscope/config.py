@@ -1,32 +1,35 @@
 """The configuration: one frozen pydantic model per section, the only home of defaults.
 
-Unit suffixes stand in the key names. A value that is drawn per image is a number (fixed), `[low, high]` (uniform)
-or `{log_uniform: [low, high]}`.
+Unit suffixes stand in the key names.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
-from importlib.resources import files
-from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from alloyscope.errors import ConfigError
-from alloyscope.units import ATOMIC_NUMBER, electron_wavelength_A, fcc_111_spacing_A
+from alloyscope.parameters import parameter_set
+from alloyscope.sections import (
+    Draw,
+    Fraction,
+    IntRange,
+    LogUniform,
+    NonNegativeDraw,
+    Positive,
+    PositiveDraw,
+    PositiveRange,
+    Range,
+    S,
+    Section,
+    bounds,
+    parse_section,
+)
+from alloyscope.units import electron_wavelength_A, fcc_111_spacing_A
 
 Protocol = Literal["gas_quench", "droplets"]
 Split = Literal["train", "validation", "calibration", "test"]
@@ -34,156 +37,6 @@ Engine = Literal["batched", "abtem"]
 Task = Literal["reading", "denoising"]
 Camera = Literal["counting", "scintillator"]
 OrderLabel = Literal["d_com", "eta", "protocol"]
-
-
-class Section(BaseModel):
-    """A frozen section that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def as_json(self) -> str:
-        """Compact JSON, equal for equal content: what a rule passes on and a digest is made of."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-
-
-def _ordered(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"must be [low, high] with low ≤ high; got {list(bounds)}")
-    return bounds
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-IntRange = Annotated[tuple[int, int], AfterValidator(_ordered)]
-Positive = Annotated[float, Field(gt=0)]
-PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class LogUniform(Section):
-    log_uniform: Range
-
-    @model_validator(mode="after")
-    def _positive(self) -> Self:
-        if self.log_uniform[0] <= 0:
-            raise ValueError(f"must start above 0; got {list(self.log_uniform)}")
-        return self
-
-
-def _draw_kind(value: Any) -> str:
-    if isinstance(value, Mapping | LogUniform):
-        return "log-uniform"
-    return "range" if isinstance(value, list | tuple) else "number"
-
-
-Draw = Annotated[
-    Annotated[float, Tag("number")] | Annotated[Range, Tag("range")] | Annotated[LogUniform, Tag("log-uniform")],
-    Discriminator(_draw_kind),
-]
-
-
-def bounds(draw: Draw) -> tuple[float, float]:
-    """Smallest and largest value of a draw."""
-    match draw:
-        case LogUniform():
-            return draw.log_uniform
-        case tuple():
-            return draw
-        case _:
-            return draw, draw
-
-
-def _above(least: float, strictly: bool) -> Callable[[Draw], Draw]:
-    def check(draw: Draw) -> Draw:
-        low = bounds(draw)[0]
-        if low < least or (strictly and low == least):
-            raise ValueError(f"must be {'above' if strictly else 'at least'} {least:g}; got {low:g}")
-        return draw
-
-    return check
-
-
-PositiveDraw = Annotated[Draw, AfterValidator(_above(0, strictly=True))]
-NonNegativeDraw = Annotated[Draw, AfterValidator(_above(0, strictly=False))]
-
-
-class PairParameters(Section):
-    """Second-moment parameters of one pair; see docs/physics.md §1 for the formula."""
-
-    A_eV: Positive
-    xi_eV: Positive
-    p: Positive
-    q: Positive
-    r0_A: Positive
-    cut_start_A: Positive
-    cut_end_A: Positive
-
-    @model_validator(mode="after")
-    def _window(self) -> Self:
-        if not self.r0_A < self.cut_start_A < self.cut_end_A:
-            raise ValueError(
-                f"cutoff window must satisfy r0 < cut_start < cut_end; "
-                f"got r0 {self.r0_A}, window {self.cut_start_A} → {self.cut_end_A} Å"
-            )
-        return self
-
-
-class ParameterSet(Section):
-    """A second-moment parameter set: every pair of its elements, with the source of each row."""
-
-    name: str
-    description: str
-    pairs: dict[str, PairParameters]
-    sources: dict[str, str]
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(element for pair in self.pairs for element in pair.split("-")))
-
-    def pair(self, first: str, second: str) -> PairParameters:
-        """Parameters of a pair, in either order."""
-        name = f"{first}-{second}"
-        return self.pairs[name] if name in self.pairs else self.pairs[f"{second}-{first}"]
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        unknown = set(self.elements) - ATOMIC_NUMBER.keys()
-        if unknown:
-            raise ValueError(f"unknown elements {sorted(unknown)}; known are {sorted(ATOMIC_NUMBER)}")
-        for first, second in combinations_with_replacement(self.elements, 2):
-            present = {f"{first}-{second}", f"{second}-{first}"} & self.pairs.keys()
-            if len(present) != 1:
-                raise ValueError(f"needs the pair {first}-{second} exactly once; has {sorted(self.pairs)}")
-        if missing := self.pairs.keys() - self.sources.keys():
-            raise ValueError(f"pairs without a source: {sorted(missing)}")
-        return self
-
-
-def packaged_sets() -> tuple[str, ...]:
-    """Names of the parameter sets that come with the package."""
-    folder = files("alloyscope") / "data" / "potentials"
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
-
-
-@cache
-def parameter_set(name: str) -> ParameterSet:
-    """A packaged parameter set by name, or a user's own by the path of its YAML file.
-
-    Raises:
-        ConfigError: no such set, or its content is faulty.
-    """
-    if name in packaged_sets():
-        text = (files("alloyscope") / "data" / "potentials" / f"{name}.yaml").read_text()
-    elif name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        text = Path(name).read_text()
-    else:
-        raise ConfigError(
-            f"potential.set: must be one of {', '.join(packaged_sets())} or the path of a .yaml file; got {name!r}"
-        )
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
-    return parse_section(ParameterSet, content, path=f"parameter set {name}")
 
 
 class CampaignSection(Section):
@@ -204,7 +57,7 @@ class ParticlesSection(Section):
     species: tuple[str, str] = ("Ag", "Co")
     n_atoms: IntRange = (60, 1000)
     fraction_first: Range = (0.1, 0.9)
-    protocols: dict[Protocol, Annotated[float, Field(ge=0)]] = {"gas_quench": 0.5, "droplets": 0.5}
+    protocols: dict[Protocol, Annotated[float, Field(ge=0)]] = Field({"gas_quench": 0.5, "droplets": 0.5})
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -398,31 +251,6 @@ class Config(Section):
     @property
     def folder(self) -> Path:
         return Path(self.campaign.results) / self.campaign.name
-
-
-S = TypeVar("S", bound=Section)
-
-
-def parse_section(model: type[S], content: Any, path: str = "") -> S:
-    """Parse a section.
-
-    Raises:
-        ConfigError: lists every fault with its path.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_faults(error, path))) from None
-
-
-def _faults(error: ValidationError, path: str) -> Iterable[str]:
-    for fault in error.errors(include_url=False):
-        where = [str(part) for part in fault["loc"] if part not in ("number", "range", "log-uniform")]
-        name = ".".join(part for part in (path, *where) if part)
-        got = "" if fault["type"] in ("missing", "value_error") else f"; got {fault['input']!r}"
-        unknown = fault["type"] == "extra_forbidden"
-        text = "unknown key" if unknown else fault["msg"].removeprefix("Value error, ") + got
-        yield f"{name or 'config'}: {text}"
 
 
 def parse(content: Any) -> Config:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from alloyscope.config import Draw, LogUniform
+from alloyscope.sections import Draw, LogUniform
 
 
 def particle_id(particle: int) -> str:

@@ -10,7 +10,6 @@ from alloyscope.config import (
     SPLIT_BLOCK,
     Config,
     DetectorSection,
-    Draw,
     ImagingSection,
     OpticsSection,
     ParticlesSection,
@@ -19,6 +18,7 @@ from alloyscope.config import (
 )
 from alloyscope.contracts import Particle, View
 from alloyscope.ids import chunk_name, draw_value, rng_for
+from alloyscope.sections import Draw
 
 # Raised by hand when a stage's results change; passed as params, so Snakemake reruns that stage and what follows.
 RECIPES = {

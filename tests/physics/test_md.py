@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloyscope import config, lammps_engine
+from alloyscope import lammps_engine
 from alloyscope.config import MdSection, PotentialSection
 from alloyscope.contracts import Particle
 from alloyscope.lammps_engine import Failure, Simulation, Stage, System, Trajectory, WorkerPool
 from alloyscope.md import build, checks, protocols
+from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
 
-AGCO = config.parameter_set("AgCo")
+AGCO = parameter_set("AgCo")
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,12 @@ import yaml
 
 from alloyscope import config, lammps_engine
 from alloyscope.errors import ConfigError, SimulationError
+from alloyscope.parameters import packaged_sets, parameter_set
 from alloyscope.potential import sma, table, validate
 from alloyscope.steps import potential as step
 from alloyscope.store.atomic import read_json
 
-AGCO = config.parameter_set("AgCo")
+AGCO = parameter_set("AgCo")
 
 
 def test_dimer_energy_by_hand():
@@ -81,7 +82,7 @@ def test_step_writes_a_table_that_passes_every_check(tmp_path: Path):
 
 def test_a_wrong_table_is_refused_and_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # φ without its factor 2: the classical slip
-    half = config.parameter_set("AgCo").model_copy(
+    half = parameter_set("AgCo").model_copy(
         update={"pairs": {name: pair.model_copy(update={"A_eV": pair.A_eV / 2}) for name, pair in AGCO.pairs.items()}}
     )
     right = table.setfl
@@ -105,18 +106,18 @@ def test_faulty_parameter_sets_are_refused(tmp_path: Path, change, message: str)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=message):
-        config.parameter_set(str(path))
+        parameter_set(str(path))
 
 
 def test_every_packaged_set_is_whole():
-    for name in config.packaged_sets():
-        parameters = config.parameter_set(name)
+    for name in packaged_sets():
+        parameters = parameter_set(name)
         for first, second in combinations(parameters.elements, 2):
             assert parameters.pair(first, second) == parameters.pair(second, first)
 
 
 def test_lammps_gives_the_analytic_forces_for_gold_and_copper(tmp_path: Path):
-    parameters = config.parameter_set("AuCu")
+    parameters = parameter_set("AuCu")
     path = tmp_path / "AuCu.eam.fs"
     path.write_text(table.setfl(parameters, config.PotentialSection(set="AuCu")))
     elements, positions = validate.random_cluster(parameters, 20.0, 5)

@@ -12,10 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from alloyscope import config
 from alloyscope.config import MdSection, ParticlesSection, PotentialSection
 from alloyscope.errors import ConfigError, SimulationError, StoreError
 from alloyscope.lammps_engine import Failure, Trajectory
+from alloyscope.parameters import parameter_set
 from alloyscope.plan import particle
 from alloyscope.potential.table import setfl
 from alloyscope.steps import md as step
@@ -32,7 +32,7 @@ MD = MdSection.model_validate(
         "thermalise_ps": 4,
     }
 )
-AGCO = config.parameter_set("AgCo")
+AGCO = parameter_set("AgCo")
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from alloyscope.config import Config, LogUniform, bounds, json_schema, load, parse
+from alloyscope.config import Config, json_schema, load, parse
 from alloyscope.errors import ConfigError
+from alloyscope.sections import LogUniform, bounds
 
 
 @pytest.mark.parametrize(

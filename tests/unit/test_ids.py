@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alloyscope.config import LogUniform
 from alloyscope.ids import chunk_name, draw_value, image_id, particle_id, rng_for, seed_for
+from alloyscope.sections import LogUniform
 
 
 def test_names_sort_as_numbers() -> None:

@@ -13,6 +13,8 @@ FLOORS = {
     "errors": 0,
     "units": 0,
     "intervals": 0,
+    "sections": 1,
+    "parameters": 1,
     "config": 1,
     "ids": 1,
     "contracts": 1,

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from alloyscope.config import DetectorSection, LogUniform, TaskSettings
+from alloyscope.config import DetectorSection, TaskSettings
 from alloyscope.errors import ContractError, GateError
 from alloyscope.intervals import wilson_interval
 from alloyscope.learn import metrics
 from alloyscope.learn.data import Batch, Images, Released, Visits, normalise, targets_of, turned
 from alloyscope.learn.networks import PIXEL_MULTIPLE, DenoisingNetwork, ReadingNetwork, contrasts
 from alloyscope.learn.tasks import TASKS, Card, new_task, scaling, trained_task
+from alloyscope.sections import LogUniform
 
 PIXEL_A = 0.5
 DETECTOR = DetectorSection(dose_e_per_A2=LogUniform(log_uniform=(100.0, 10_000.0)), gain=2.0, offset=10)

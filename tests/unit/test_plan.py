@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alloyscope.config import Config, ParticlesSection, SplitsSection, parameter_set, parse
+from alloyscope.config import Config, ParticlesSection, SplitsSection, parse
 from alloyscope.errors import ConfigError
 from alloyscope.md.protocols import simulation
+from alloyscope.parameters import parameter_set
 from alloyscope.plan import (
     SPLIT_BLOCK,
     chunks,

@@ -10,6 +10,7 @@ from alloyscope import config as settings
 from alloyscope import plan
 from alloyscope.errors import ConfigError
 from alloyscope.ids import chunk_name
+from alloyscope.parameters import parameter_set
 
 # jobs find the python that runs snakemake, whatever the shell's PATH
 os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
@@ -20,7 +21,7 @@ except ConfigError as error:
     raise WorkflowError(f"the config is faulty:\n{error}") from None
 
 RESULTS = CAMPAIGN.folder.as_posix()
-PARAMETERS = settings.parameter_set(CAMPAIGN.potential.set)
+PARAMETERS = parameter_set(CAMPAIGN.potential.set)
 TABLE = f"{PARAMETERS.name}.eam.fs"
 SEED = CAMPAIGN.campaign.seed
 ENVIRONMENT = "../../envs/alloyscope.yaml"  # names the environment; --sdm conda cannot build it, see there

@@ -8,12 +8,13 @@ from typing import assert_never
 
 import numpy as np
 
-from alloyscope.config import MdSection, ParameterSet
+from alloyscope.config import MdSection
 from alloyscope.contracts import Particle
 from alloyscope.ids import draw_value, rng_for, seed_for
 from alloyscope.lammps_engine import Simulation, Stage, System
 from alloyscope.md.build import Contact, gas, sphere_radius_A, two_droplets
 from alloyscope.md.checks import OneCluster
+from alloyscope.parameters import ParameterSet
 
 CONTACT_A = 2.7  # ASSUME about a bond length: the droplets attract, none of their atoms overlap
 ROOM_A = 8.0  # between a particle and the wall, once there is a particle

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
-from alloyscope.config import PairParameters, ParameterSet
+from alloyscope.parameters import PairParameters, ParameterSet
 
 Array = NDArray[np.float64]
 

@@ -11,8 +11,9 @@ from ase.cluster import Icosahedron, Octahedron
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from alloyscope.config import ParameterSet, PotentialSection
+from alloyscope.config import PotentialSection
 from alloyscope.ids import rng_for
+from alloyscope.parameters import ParameterSet
 from alloyscope.potential.sma import energy_and_forces
 
 Array = NDArray[np.float64]

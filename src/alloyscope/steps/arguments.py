@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 from typing import TypeVar
 
-from alloyscope.config import Section, parse_section
 from alloyscope.errors import ConfigError
+from alloyscope.sections import Section, parse_section
 
 S = TypeVar("S", bound=Section)
 

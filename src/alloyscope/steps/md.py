@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from alloyscope.config import MdSection, ParameterSet, ParticlesSection, parameter_set
+from alloyscope.config import MdSection, ParticlesSection
 from alloyscope.contracts import Particle, Structure
 from alloyscope.errors import ConfigError, SimulationError
 from alloyscope.ids import chunk_name, particle_id
 from alloyscope.lammps_engine import Failure, Simulation, Stage, System, Trajectory, WorkerPool
 from alloyscope.md.checks import largest_cluster, verdict
 from alloyscope.md.protocols import simulation
+from alloyscope.parameters import ParameterSet, parameter_set
 from alloyscope.plan import RECIPES, particle
 from alloyscope.progress import log, progress
 from alloyscope.provenance import Stopwatch

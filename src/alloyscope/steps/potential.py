@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alloyscope import lammps_engine
-from alloyscope.config import PotentialSection, parameter_set
+from alloyscope.config import PotentialSection
 from alloyscope.errors import SimulationError
+from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.potential.validate import Check, reference_checks, table_checks
 from alloyscope.progress import log

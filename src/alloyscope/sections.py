@@ -1,0 +1,116 @@
+"""What config sections are made of: the frozen model, ranges and draws, and how faults are told.
+
+A value that is drawn per image is a number (fixed), `[low, high]` (uniform) or `{log_uniform: [low, high]}`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from alloyscope.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def as_json(self) -> str:
+        """Compact JSON, equal for equal content: what a rule passes on and a digest is made of."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def _ordered(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"must be [low, high] with low ≤ high; got {list(bounds)}")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+IntRange = Annotated[tuple[int, int], AfterValidator(_ordered)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class LogUniform(Section):
+    log_uniform: Range
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if self.log_uniform[0] <= 0:
+            raise ValueError(f"must start above 0; got {list(self.log_uniform)}")
+        return self
+
+
+def _draw_kind(value: Any) -> str:
+    if isinstance(value, Mapping | LogUniform):
+        return "log-uniform"
+    return "range" if isinstance(value, list | tuple) else "number"
+
+
+Draw = Annotated[
+    Annotated[float, Tag("number")] | Annotated[Range, Tag("range")] | Annotated[LogUniform, Tag("log-uniform")],
+    Discriminator(_draw_kind),
+]
+
+
+def bounds(draw: Draw) -> tuple[float, float]:
+    """Smallest and largest value of a draw."""
+    match draw:
+        case LogUniform():
+            return draw.log_uniform
+        case tuple():
+            return draw
+        case _:
+            return draw, draw
+
+
+def _above(least: float, strictly: bool) -> Callable[[Draw], Draw]:
+    def check(draw: Draw) -> Draw:
+        low = bounds(draw)[0]
+        if low < least or (strictly and low == least):
+            raise ValueError(f"must be {'above' if strictly else 'at least'} {least:g}; got {low:g}")
+        return draw
+
+    return check
+
+
+PositiveDraw = Annotated[Draw, AfterValidator(_above(0, strictly=True))]
+NonNegativeDraw = Annotated[Draw, AfterValidator(_above(0, strictly=False))]
+
+
+S = TypeVar("S", bound=Section)
+
+
+def parse_section(model: type[S], content: Any, path: str = "") -> S:
+    """Parse a section.
+
+    Raises:
+        ConfigError: lists every fault with its path.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_faults(error, path))) from None
+
+
+def _faults(error: ValidationError, path: str) -> Iterable[str]:
+    for fault in error.errors(include_url=False):
+        where = [str(part) for part in fault["loc"] if part not in ("number", "range", "log-uniform")]
+        name = ".".join(part for part in (path, *where) if part)
+        got = "" if fault["type"] in ("missing", "value_error") else f"; got {fault['input']!r}"
+        unknown = fault["type"] == "extra_forbidden"
+        text = "unknown key" if unknown else fault["msg"].removeprefix("Value error, ") + got
+        yield f"{name or 'config'}: {text}"
