@@ -1,6 +1,7 @@
 """Numbers worth quoting come from a run's files, and docs/results.md says what docs/results.json says."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,14 @@ def test_committed_page_agrees_with_the_numbers(root: Path) -> None:
         "docs/results.md differs from docs/results.json; mend: alloyscope record --from results/demo NAME"
     )
     assert all(entry["artefact"].count(" sha256:") == 1 for entry in entries.values())
+
+
+def test_setup_time_is_read_off_the_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"pyvenv\.cfg: missing; run make demo or make test"):
+        run(folder=None, names=["setup_s"], docs=tmp_path)
+    (tmp_path / ".venv").mkdir()
+    for name, stamp in (("pyvenv.cfg", 1_000_000.0), (".installed-package", 1_000_130.5)):
+        (tmp_path / ".venv" / name).touch()
+        os.utime(tmp_path / ".venv" / name, (stamp, stamp))
+    assert run(folder=None, names=["setup_s"], docs=tmp_path)["setup_s"].value == 130.5

@@ -2,7 +2,7 @@
 
 Takes each named number from the files of a finished campaign, with its commit, config digest and the checksum of the
 file it comes from; nothing is typed. The names plan_200k_s and plan_200k_MB are measured here and now, by a dry run of
-config.yaml.
+config.yaml; setup_s is read off the environment that make set up in this folder.
 """
 
 import argparse
@@ -190,7 +190,35 @@ def planning() -> dict[str, Result]:
     }
 
 
-PLANNING = ("plan_200k_s", "plan_200k_MB")
+def setup() -> Result:
+    """Wall time from creating the environment to the installed package, by the stamps that make leaves.
+
+    Raises:
+        StoreError: the environment was not set up by make in this folder.
+    """
+    begun, ready = Path(".venv/pyvenv.cfg"), Path(".venv/.installed-package")
+    try:
+        started, ended = begun.stat().st_mtime, ready.stat().st_mtime
+    except OSError as error:
+        raise StoreError(f"{error.filename}: missing; run make demo or make test here first") from None
+    return Result(
+        value=round(ended - started, 1),
+        low=None,
+        high=None,
+        unit="s",
+        command="make .venv/.installed-package",
+        date=time.strftime(STAMP, time.localtime(ended)),
+        commit=commit(),
+        config="",
+        artefact=f"{begun} sha256:{checksum(begun)}",
+    )
+
+
+MACHINE: dict[str, Callable[[], dict[str, Result]]] = {
+    "plan_200k_s": planning,
+    "plan_200k_MB": planning,
+    "setup_s": lambda: {"setup_s": setup()},
+}
 SCORES: dict[str, Measure] = {
     "ordering_accuracy": score("reading", "accuracy", ""),
     "size_mae_atoms": score("reading", "size_mae_atoms", "atoms"),
@@ -241,12 +269,12 @@ def run(*, folder: Path | None, names: Sequence[str], docs: Path) -> dict[str, R
     """
     campaign = None if folder is None else Campaign.read(folder)
     known = measures(campaign)
-    if unknown := [name for name in names if name not in known and name not in PLANNING]:
+    if unknown := [name for name in names if name not in known and name not in MACHINE]:
         hint = "" if campaign else "; --from FOLDER adds a campaign's own"
-        raise ConfigError(f"unknown names: {', '.join(unknown)}; known are {', '.join((*known, *PLANNING))}{hint}")
+        raise ConfigError(f"unknown names: {', '.join(unknown)}; known are {', '.join((*known, *MACHINE))}{hint}")
     found = {name: known[name](campaign) for name in names if name in known and campaign is not None}
-    if any(name in PLANNING for name in names):
-        found |= {name: result for name, result in planning().items() if name in names}
+    for measure in dict.fromkeys(MACHINE[name] for name in names if name in MACHINE):
+        found |= {name: result for name, result in measure().items() if name in names}
     path = docs / "results.json"
     entries = (read_json(path) if path.exists() else {}) | {name: asdict(result) for name, result in found.items()}
     write_json(path, entries)
@@ -256,7 +284,7 @@ def run(*, folder: Path | None, names: Sequence[str], docs: Path) -> dict[str, R
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     costs = ", ".join(f"CAMPAIGN_{name}" for name in COSTS)
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join((*SCORES, *PLANNING))}, {costs}")
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join((*SCORES, *MACHINE))}, {costs}")
     parser.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help="results folder of a campaign")
     parser.add_argument("--docs", type=Path, default=Path("docs"), metavar="FOLDER", help="default: docs")
 
