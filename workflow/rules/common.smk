@@ -25,8 +25,6 @@ PARAMETERS = parameter_set(CAMPAIGN.potential.set)
 TABLE = f"{PARAMETERS.name}.eam.fs"
 SEED = CAMPAIGN.campaign.seed
 ENVIRONMENT = "../../envs/alloyscope.yaml"  # names the environment; --sdm conda cannot build it, see there
-N_MD = plan.n_chunks(CAMPAIGN.campaign.n_particles, CAMPAIGN.md.particles_per_chunk)
-N_HRTEM = plan.n_chunks(CAMPAIGN.campaign.n_particles, plan.imaging_capacity(CAMPAIGN))
 JSON = {name: getattr(CAMPAIGN, name).as_json() for name in settings.Config.model_fields}
 
 

@@ -286,8 +286,5 @@ class ImageData(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.loader("validation")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return self.loader("test")
-
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self.loader("test")
