@@ -54,6 +54,8 @@ class PotentialSection(Section):
 
 
 class ParticlesSection(Section):
+    source: Literal["md", "files"] = "md"
+    files: tuple[str, ...] = ()  # with source `files`: paths or patterns; frames in order are the particles
     species: tuple[str, str] = ("Ag", "Co")
     n_atoms: IntRange = (60, 1000)
     fraction_first: Range = (0.1, 0.9)
@@ -71,6 +73,8 @@ class ParticlesSection(Section):
             faults.append(f"species must differ; got {list(self.species)}")
         if not sum(self.protocols.values()) > 0:
             faults.append(f"protocols needs one weight above 0; got {self.protocols}")
+        if (self.source == "files") != bool(self.files):
+            faults.append(f"files must name structure files with source `files`, and only then; got {list(self.files)}")
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -96,6 +100,7 @@ class Droplets(Section):
     settle_ps: Positive = 5.0  # from melt_K to contact_K, still apart
     contact_K: Positive = 800.0
     contact_ps: PositiveRange = (10.0, 30.0)
+    max_holds: int = Field(4, ge=0)  # contact_ps is repeated as often, at most, until one cluster is left
     cool_ps: PositiveRange = (40.0, 80.0)
 
 

@@ -68,9 +68,15 @@ def droplets(particle: Particle, md: MdSection, wall_A: float, seed: int) -> tup
 
     melt = ramp(settings.melt_K, settings.melt_K, settings.melt_ps, wall_A, md)
     settle = ramp(settings.melt_K, settings.contact_K, settings.settle_ps, wall_A, md)
-    touch, *rest = ramp(settings.contact_K, settings.contact_K, drawn_ps("contact_ps", settings.contact_ps), wall_A, md)
+    (touch,) = ramp(settings.contact_K, settings.contact_K, drawn_ps("contact_ps", settings.contact_ps), wall_A, md)
+    join = replace(
+        touch,
+        rearrange=Contact(CONTACT_A),
+        done=OneCluster(md.min_cluster_fraction),
+        max_repeats=settings.max_holds,
+    )
     cool = ramp(settings.contact_K, md.final_K, drawn_ps("cool_ps", settings.cool_ps), wall_A, md)
-    return (*melt, *settle, replace(touch, rearrange=Contact(CONTACT_A)), *rest, *cool)
+    return (*melt, *settle, join, *cool)
 
 
 def simulation(
