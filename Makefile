@@ -1,5 +1,6 @@
 # make demo    install what is needed, run the small campaign, print the result
 # make test    install what is needed, run the tests
+# make bench   measure cost and accuracy anew, into results/bench: about half an hour on one idle core
 # make ci      everything that must hold before a merge
 # make clean   remove the environment and caches; results stay
 #
@@ -11,9 +12,10 @@ SNAKEMAKE := $(VENV)/bin/snakemake
 LOCK_STAMP := $(VENV)/.installed-lock
 READY := $(VENV)/.installed-package
 CAMPAIGN := workflow/campaigns/demo.yaml
+BENCHMARKS := potential_band pair_style table_length fan_in melting md_cost
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test ci clean
+.PHONY: demo test bench ci clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -25,6 +27,9 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -q -n 2 --dist loadgroup
+
+bench: $(READY)
+	for name in $(BENCHMARKS); do OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
 
 ci:
 	.ci/run

@@ -1,6 +1,7 @@
 # The whole campaign, stage by stage:
 #
-#   potential ─► plan ─► md (chunks) ─► structures ─► hrtem (chunks) ─► dataset ─► train ─► evaluate ─► report
+#   potential ─► plan ─► md or files (chunks) ─► describe (chunks) ─► structures ─► hrtem (chunks) ─► dataset ─► train
+#   ─► evaluate ─► report
 #
 # snakemake --profile profiles/local --configfile workflow/campaigns/demo.yaml     a small campaign on this machine
 # snakemake --profile slurm                                                        the campaign of config.yaml
@@ -26,8 +27,10 @@ wildcard_constraints:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/potential.smk"
 include: "workflow/rules/plan.smk"
-include: "workflow/rules/md.smk"
+include: f"workflow/rules/{CAMPAIGN.particles.source}.smk"
+include: "workflow/rules/describe.smk"
 include: "workflow/rules/structures.smk"
+include: "workflow/rules/statistics.smk"
 include: "workflow/rules/hrtem.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/train.smk"
@@ -43,4 +46,5 @@ rule all:
     default_target: True
     input:
         rules.plan.output.particles,
+        rules.statistics.output.page,
         rules.report.output.page,

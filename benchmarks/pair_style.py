@@ -5,7 +5,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import harness
 import numpy as np
+from harness import Figure
 
 from alloyscope import lammps_engine
 from alloyscope.config import PotentialSection
@@ -13,26 +15,34 @@ from alloyscope.md.build import solid_ball
 from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
 
-REPEATS = 5
+STYLES = ("eam/fs", "eam/fs/opt")
+POINTS = (1000, 2000, 5000, 10000)
+ATOMS = (60, 180, 400, 1000)
 
 
 def main() -> None:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="paired runs of each case (default: 5)")
+    arguments = parser.parse_args()
     parameters = parameter_set("AgCo")
     lmp = lammps_engine.load_lammps()
+    figures = {}
     print("atoms  n_r   eam/fs [µs/step]  eam/fs/opt [µs/step]  ratio (median of paired runs)")
     with tempfile.TemporaryDirectory() as folder:
-        for n_r in (1000, 2000, 5000, 10000):
+        for n_r in POINTS:
             path = Path(folder) / f"{n_r}.eam.fs"
             path.write_text(setfl(parameters, PotentialSection(n_r=n_r)))
-            for n_atoms in (60, 180, 400, 1000):
+            for n_atoms in ATOMS:
                 rng = np.random.default_rng(n_atoms)
                 system = lammps_engine.System(
                     ("Ag", "Co"), rng.integers(0, 2, n_atoms), solid_ball(n_atoms, 2.8, rng), path
                 )
-                pairs = [[cost_us(lmp, system, style) for style in ("eam/fs", "eam/fs/opt")] for _ in range(REPEATS)]
+                pairs = [[cost_us(lmp, system, style) for style in STYLES] for _ in range(arguments.repeats)]
                 plain, opt = (statistics.median(column) for column in zip(*pairs, strict=True))
-                ratio = statistics.median(second / first for first, second in pairs)
-                print(f"{n_atoms:5d} {n_r:5d} {plain:17.0f} {opt:21.0f}  {ratio:.2f}", flush=True)
+                ratio = Figure.median([second / first for first, second in pairs], "", "eam/fs, paired runs")
+                figures[f"pair_style_opt_cost_{n_atoms}_atoms_{n_r}_points"] = ratio
+                print(f"{n_atoms:5d} {n_r:5d} {plain:17.0f} {opt:21.0f}  {ratio.value:.2f}", flush=True)
+    harness.publish("pair_style", figures, arguments.out)
 
 
 def cost_us(lmp: object, system: lammps_engine.System, style: str) -> float:
@@ -55,4 +65,4 @@ def cost_us(lmp: object, system: lammps_engine.System, style: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    harness.run(main)

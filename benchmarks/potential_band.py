@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import harness
 import numpy as np
 from ase.cluster import Octahedron
+from harness import Figure
 
 from alloyscope import plan
 from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
@@ -13,7 +15,8 @@ from alloyscope.imaging.hrtem import Imager, plain_optics
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.microscope.arrays import CPU
 
-ORIENTATIONS = 3
+FINE = 1024
+GRIDS = (256, 384, 512)
 
 
 class TwoThirds(Multislice):
@@ -30,25 +33,31 @@ def image(engine: Multislice, imaging: ImagingSection, structure: Structure, num
 
 
 def main() -> None:
-    fine = ImagingSection(grid=1024)
+    parser = harness.parser(__doc__)
+    parser.add_argument("--orientations", type=int, default=3, metavar="N", help="random ones (default: 3)")
+    arguments = parser.parse_args()
+    fine = ImagingSection(grid=FINE)
+    orientations = range(arguments.orientations)
+    figures = {}
     print(
         "element  grid  to Nyquist [% of beam]  to 2/3 [% of beam]   (rms of the camera image, median of orientations)"
     )
     for element, lattice_A in (("Ag", 4.086), ("Au", 4.078)):
         cluster = Octahedron(element, 9, 3, latticeconstant=lattice_A)
         structure = Structure((element,) * len(cluster), cluster.positions - cluster.positions.mean(axis=0))
-        truth = [image(Multislice(fine, CPU), fine, structure, number) for number in range(ORIENTATIONS)]
-        for grid in (256, 384, 512):
+        against = f"the same engine at {FINE}², {len(cluster)} atoms"
+        truth = [image(Multislice(fine, CPU), fine, structure, number) for number in orientations]
+        for grid in GRIDS:
             imaging = ImagingSection(grid=grid)
-            errors = [
-                np.median([rms_difference(image(engine, imaging, structure, n), truth[n]) for n in range(ORIENTATIONS)])
-                for engine in (Multislice(imaging, CPU), TwoThirds(imaging))
-            ]
-            print(
-                f"{element:7s}  {grid:4d}  {1e2 * errors[0]:22.2f}  {1e2 * errors[1]:18.2f}   {len(cluster)} atoms",
-                flush=True,
-            )
+            medians = []
+            for band, engine in (("nyquist", Multislice(imaging, CPU)), ("two_thirds", TwoThirds(imaging))):
+                errors = [rms_difference(image(engine, imaging, structure, n), truth[n]) for n in orientations]
+                figure = Figure.median([1e2 * float(error) for error in errors], "% of beam", against)
+                figures[f"potential_band_{band}_{element}_{grid}"] = figure
+                medians.append(figure.value)
+            print(f"{element:7s}  {grid:4d}  {medians[0]:22.2f}  {medians[1]:18.2f}   {len(cluster)} atoms", flush=True)
+    harness.publish("potential_band", figures, arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    harness.run(main)

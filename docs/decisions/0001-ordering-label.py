@@ -2,13 +2,20 @@
 
 import gzip
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alloyscope.steps.structures import describe
+from alloyscope import lammps_engine
+from alloyscope.config import PotentialSection
+from alloyscope.parameters import parameter_set
+from alloyscope.potential.table import setfl
+from alloyscope.steps.describe import descriptors
 from alloyscope.store.structures import from_text
 from alloyscope.structure import order, statistics
+from alloyscope.structure.neighbours import Inherent, shell_cutoff_A
 from alloyscope.structure.shape import Nanoparticle
 from alloyscope.units import ATOMIC_MASS_u
 
@@ -39,6 +46,23 @@ def bonds(structure):
     return np.bincount(body.pairs.ravel(), minlength=body.n_atoms), np.linalg.norm(sums, axis=1)
 
 
+def relaxed_surface(structures):
+    """Atoms of relaxed particles: coordination below 12, and enclosed by the bond vectors of the 300 K snapshot."""
+    parameters = parameter_set("AgCo")
+    cutoff_A = shell_cutoff_A([parameters.pair(one, one).r0_A for one in SPECIES])
+    lmp = lammps_engine.load_lammps()
+    missing, enclosed = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "AgCo.eam.fs"
+        table.write_text(setfl(parameters, PotentialSection()))
+        for structure in structures:
+            types = np.array([SPECIES.index(symbol) for symbol in structure.elements])
+            system = lammps_engine.System(SPECIES, types, structure.positions_A, table)
+            missing.append(Inherent.of(lmp, system, cutoff_A).coordination < 12)
+            enclosed.append(~Nanoparticle.of(structure, SPECIES).surface)
+    return np.concatenate(missing), np.concatenate(enclosed)
+
+
 def percent(share):
     return f"{100 * share.value:.1f} % ({100 * share.interval[0]:.1f}–{100 * share.interval[1]:.1f})"
 
@@ -46,13 +70,13 @@ def percent(share):
 def main(path):
     with gzip.open(path, "rt") as handle:
         structures = from_text(handle.read())
-    table = pd.DataFrame([describe(s, SPECIES) | by_mass(s) | {"protocol": s.info["protocol"]} for s in structures])
+    table = pd.DataFrame([descriptors(s, SPECIES) | by_mass(s) | {"protocol": s.info["protocol"]} for s in structures])
     table["valid"] = True
     table["order_protocol"] = table["protocol"].map(order.ORDER_OF_PROTOCOL)
-    table["order_eta"] = table["eta"].map(order.label_by_eta)
-    table["order_eta_by_mass"] = table["eta_by_mass"].map(order.label_by_eta)
-    table["order_d_com"] = [order.label_by_centres(value, 0.5) for value in table["d_com_over_Rg"]]
-    table["order_d_com_by_mass"] = [order.label_by_centres(value, 0.5) for value in table["d_com_by_mass"]]
+    table["order_eta"] = order.label_by_eta(table["eta"].to_numpy())
+    table["order_eta_by_mass"] = order.label_by_eta(table["eta_by_mass"].to_numpy())
+    table["order_d_com"] = order.label_by_centres(table["d_com_over_Rg"].to_numpy(), 0.5)
+    table["order_d_com_by_mass"] = order.label_by_centres(table["d_com_by_mass"].to_numpy(), 0.5)
     whole = table[table["largest_cluster_fraction"] >= 0.95]
     for name in ("order_eta", "order_eta_by_mass", "order_d_com", "order_d_com_by_mass"):
         shares = statistics.core_shell_share(table, name)
@@ -74,6 +98,12 @@ def main(path):
     print(f"atoms with 11 neighbours whose bond vectors cancel: {100 * (sums[coordination == 11] < 1.75).mean():.1f} %")
     counts, edges = np.histogram(sums, bins=np.arange(0, 4.6, 0.25))
     print("length of summed bond vectors:", ", ".join(f"{e:g} {c}" for e, c in zip(edges, counts)))
+    missing, enclosed = relaxed_surface(structures[::14])
+    print(f"of {len(missing)} atoms of every 14th particle, relaxed: below 12 neighbours {100 * missing.mean():.1f} %,")
+    print(f"  surface by bond vectors {100 * (~enclosed).mean():.1f} %, the two differ for", end=" ")
+    print(
+        f"{100 * (missing == enclosed).mean():.1f} %, {100 * (missing & enclosed).mean():.1f} % below 12 yet enclosed"
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Columns are those of structures.parquet, images.parquet, metrics.csv and predict
 palette, told apart by colour-blind readers; one colour per meaning throughout.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -21,8 +20,15 @@ from numpy.typing import NDArray
 from alloyscope.contracts import require
 
 BLUE, VERMILION, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8A8F98", "#22262B"
-COLOUR = {"gas_quench": BLUE, "droplets": VERMILION, "core_shell": BLUE, "janus": VERMILION}
-WORDS = {"gas_quench": "gas quench", "droplets": "droplet pair", "core_shell": "core-shell", "janus": "Janus"}
+ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
+COLOUR = {"gas_quench": BLUE, "droplets": VERMILION, "file": PURPLE, "core_shell": BLUE, "janus": VERMILION}
+WORDS = {
+    "gas_quench": "gas quench",
+    "droplets": "droplet pair",
+    "file": "own structures",
+    "core_shell": "core-shell",
+    "janus": "Janus",
+}
 # validation metric of metrics.csv → axis label
 METRIC_LABEL = {
     "accuracy": "Ordering accuracy",
@@ -56,7 +62,7 @@ MANY_POINTS = 2000  # scatter plots beyond this are drawn as pixels inside the v
 P = ParamSpec("P")
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with rc_context(STYLE):
@@ -70,7 +76,7 @@ def _panels(count: int, width: float = 7.6, height: float = 3.0) -> tuple[Figure
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _need(table: pd.DataFrame, *columns: str) -> None:
+def need(table: pd.DataFrame, *columns: str) -> None:
     missing = [name for name in columns if name not in table]
     require(not missing, f"figure needs the columns {', '.join(columns)}; the table lacks {', '.join(missing)}")
     require(len(table) > 0, "figure needs at least one row; the table is empty")
@@ -81,46 +87,7 @@ def _cloud(axes: Axes, x: Any, y: Any, colour: str, label: str | None = None) ->
     axes.scatter(x, y, s=size, c=colour, alpha=alpha, label=label, linewidths=0, rasterized=len(x) > MANY_POINTS)
 
 
-@_styled
-def sizes_and_compositions(structures: pd.DataFrame) -> Figure:
-    """Histograms of size and of composition of the valid particles, by protocol."""
-    _need(structures, "valid", "protocol", "n_atoms", "fraction_first", "species_first")
-    valid = structures[structures["valid"]]
-    _need(valid, "n_atoms")
-    figure, (left, right) = _panels(2)
-    labels = ("Atoms per particle", f"Fraction of {valid['species_first'].iloc[0]} atoms")
-    for axes, column, label in zip((left, right), ("n_atoms", "fraction_first"), labels):
-        edges = np.histogram_bin_edges(valid[column], bins=min(40, max(6, round(math.sqrt(len(valid)))))).tolist()
-        groups = {str(protocol): group[column].tolist() for protocol, group in valid.groupby("protocol")}
-        colours, words = [COLOUR[name] for name in groups], [WORDS[name] for name in groups]
-        axes.hist(list(groups.values()), edges, color=colours, label=words, rwidth=0.85)
-        axes.set(xlabel=label, ylabel="Particles")
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend_above(left)
-    return figure
-
-
-@_styled
-def order_plane(structures: pd.DataFrame, d_com_over_Rg_limit: float) -> Figure:
-    """The two ordering criteria against each other, by protocol."""
-    _need(structures, "valid", "protocol", "eta", "d_com_over_Rg")
-    figure, (axes,) = _panels(1, height=3.7)
-    for protocol, group in structures[structures["valid"]].groupby("protocol"):
-        _cloud(axes, group["d_com_over_Rg"], group["eta"], COLOUR[str(protocol)], WORDS[str(protocol)])
-    axes.axhline(0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.axvline(d_com_over_Rg_limit, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.set_xlim(left=0)
-    small: Any = {"fontsize": 8, "color": "#5A6068"}
-    axes.text(
-        d_com_over_Rg_limit, 1.01, "core-shell ◂ ▸ Janus", transform=axes.get_xaxis_transform(), ha="center", **small
-    )
-    axes.text(1.01, 0, "▴ core-shell\n▾ Janus", transform=axes.get_yaxis_transform(), va="center", **small)
-    axes.set(xlabel="Distance of the species' centres, $d_{com}$ / $R_g$", ylabel="Chemical order η")
-    axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
-    return figure
-
-
-@_styled
+@styled
 def image_row(
     images: Sequence[NDArray[Any]],
     captions: Sequence[str],
@@ -159,10 +126,10 @@ def _scale_bar(axes: Axes, shape: tuple[int, ...], pixel_size_A: float) -> None:
     axes.text(left + width / 2, top - 0.015 * shape[0], f"{length_nm:g} nm", color="white", fontsize=8, ha="center")
 
 
-@_styled
+@styled
 def learning_curves(metrics: pd.DataFrame) -> Figure:
     """Loss of training and validation, and every metric of the validation split, against the epoch."""
-    _need(metrics, "epoch", "train_loss", "validation_loss")
+    need(metrics, "epoch", "train_loss", "validation_loss")
     names = [name for name in METRIC_LABEL if f"validation_{name}" in metrics]
     figure, panels = _panels(1 + len(names), width=2.5 * (1 + len(names)), height=2.7)
     epoch = metrics["epoch"] + 1
@@ -170,7 +137,7 @@ def learning_curves(metrics: pd.DataFrame) -> Figure:
     panels[0].plot(epoch, metrics["train_loss"], color=GREY, marker=marker, markersize=3, label="training")
     panels[0].plot(epoch, metrics["validation_loss"], color=BLUE, marker=marker, markersize=3, label="validation")
     panels[0].set(ylabel="Loss")
-    _legend_above(panels[0])
+    legend_above(panels[0])
     for axes, name in zip(panels[1:], names):
         axes.plot(epoch, metrics[f"validation_{name}"], color=BLUE, marker=marker, markersize=3)
         axes.set(ylabel=METRIC_LABEL[name])
@@ -180,10 +147,10 @@ def learning_curves(metrics: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     """True against predicted ordering of images: counts, and shares of each true class as shades."""
-    _need(predictions, "ordering", "ordering_predicted")
+    need(predictions, "ordering", "ordering_predicted")
     classes = ("core_shell", "janus")
     counts = np.array(
         [
@@ -210,10 +177,10 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def predicted_against_true(predictions: pd.DataFrame, species: str) -> Figure:
     """Size and composition read from each test image against the truth, by true ordering."""
-    _need(predictions, "ordering", "n_atoms", "n_atoms_predicted", "fraction_first", "fraction_first_predicted")
+    need(predictions, "ordering", "n_atoms", "n_atoms_predicted", "fraction_first", "fraction_first_predicted")
     figure, panels = _panels(2, height=3.7)
     for axes, column, label in zip(panels, ("n_atoms", "fraction_first"), ("Atoms", f"{species} fraction")):
         both = predictions[[column, f"{column}_predicted"]].to_numpy(dtype=float)
@@ -226,25 +193,25 @@ def predicted_against_true(predictions: pd.DataFrame, species: str) -> Figure:
             _cloud(axes, group[column], group[f"{column}_predicted"], COLOUR[name], WORDS[name])
         axes.set(xlabel=f"{label}, true", ylabel=f"{label}, predicted", xlim=limits, ylim=limits)
         axes.set_aspect("equal")
-    _legend_above(panels[0])
+    legend_above(panels[0])
     return figure
 
 
-@_styled
+@styled
 def quality_against_dose(predictions: pd.DataFrame) -> Figure:
     """PSNR and SSIM of the noisy and the denoised test images against the dose."""
-    _need(predictions, "dose_e_per_A2", "psnr_noisy_dB", "psnr_dB", "ssim_noisy", "ssim")
+    need(predictions, "dose_e_per_A2", "psnr_noisy_dB", "psnr_dB", "ssim_noisy", "ssim")
     figure, panels = _panels(2)
     columns = (("psnr_noisy_dB", "psnr_dB", "PSNR (dB)"), ("ssim_noisy", "ssim", "SSIM"))
     for axes, (noisy, denoised, label) in zip(panels, columns):
         _cloud(axes, predictions["dose_e_per_A2"], predictions[noisy], GREY, "noisy")
         _cloud(axes, predictions["dose_e_per_A2"], predictions[denoised], GREEN, "denoised")
         axes.set(xscale="log", xlabel="Dose (e/Å²)", ylabel=label)
-    _legend_above(panels[0])
+    legend_above(panels[0])
     return figure
 
 
-@_styled
+@styled
 def run_times(seconds: Mapping[str, float]) -> Figure:
     """Wall-clock time that the jobs of each rule took together, in the order given."""
     require(len(seconds) > 0, "figure needs the time of at least one rule; got none")
@@ -264,5 +231,5 @@ def run_times(seconds: Mapping[str, float]) -> Figure:
     return figure
 
 
-def _legend_above(axes: Axes) -> None:
+def legend_above(axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0.2, handlelength=1.2)

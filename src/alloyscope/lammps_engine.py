@@ -60,13 +60,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class System:
-    """A free cluster and its potential.
+    """A free cluster or, with a cell, a crystal; and its potential.
 
     Attributes:
         species: Chemical symbols in the order of atom types.
         types: Index into species of each atom, shape (n,).
-        positions_A: Positions, shape (n, 3).
+        positions_A: Positions, shape (n, 3); of a crystal inside its cell.
         potential: eam/fs table.
+        skin_A: Of the neighbour lists.
+        cell_A: Edges of a periodic box that begins at the origin.
     """
 
     species: tuple[str, ...]
@@ -74,6 +76,7 @@ class System:
     positions_A: Positions
     potential: Path
     skin_A: float = 1.0
+    cell_A: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,13 +155,14 @@ def set_up(lmp: Any, system: System) -> None:
     """Clear the instance and load a system: atoms in order, ids from 1."""
     lmp.command("clear")
     half = float(np.abs(system.positions_A).max()) + 5.0
+    edges = [(0.0, edge) for edge in system.cell_A] if system.cell_A else [(-half, half)] * 3
     lmp.commands_list(
         [
             "units metal",
             "atom_style atomic",
             "atom_modify map array",
-            "boundary s s s",
-            f"region box block {-half} {half} {-half} {half} {-half} {half}",
+            "boundary p p p" if system.cell_A else "boundary s s s",
+            f"region box block {' '.join(f'{low} {high}' for low, high in edges)}",
             f"create_box {len(system.species)} box",
         ]
     )
@@ -171,7 +175,8 @@ def set_up(lmp: Any, system: System) -> None:
             *(f"mass {i} {ATOMIC_MASS_u[element]}" for i, element in enumerate(system.species, start=1)),
             "pair_style eam/fs",  # docs/decisions/0002: eam/fs/opt refills its tables at every step
             f'pair_coeff * * "{system.potential}" {" ".join(system.species)}',
-            f"neighbor {system.skin_A} bin",
+            # a box much smaller than the cutoff has no bins
+            f"neighbor {system.skin_A} {'nsq' if n_atoms < 13 and not system.cell_A else 'bin'}",
             "neigh_modify every 1 delay 2 check yes",
             "thermo 1000",
         ]
@@ -183,7 +188,8 @@ def positions_of(lmp: Any) -> Positions:
     return np.array(lmp.gather_atoms("x", 1, 3), dtype=np.float64).reshape(-1, 3)
 
 
-def _set_positions(lmp: Any, positions_A: Positions) -> None:
+def set_positions(lmp: Any, positions_A: Positions) -> None:
+    """Move every atom; shape (n, 3), in the order the atoms were created."""
     flat = np.ascontiguousarray(positions_A).ravel()
     lmp.scatter_atoms("x", 1, 3, (ctypes.c_double * len(flat))(*flat))
 
@@ -202,7 +208,7 @@ class _Clock:
 
 def _run_stage(lmp: Any, run: Simulation, stage: Stage, number: int, clock: _Clock) -> None:
     if stage.rearrange is not None:
-        _set_positions(lmp, stage.rearrange(positions_of(lmp), run.system.types))
+        set_positions(lmp, stage.rearrange(positions_of(lmp), run.system.types))
     lmp.commands_list(
         [
             f"timestep {1e-3 * stage.timestep_fs}",
@@ -246,8 +252,25 @@ def energy_and_forces(lmp: Any, system: System, relax: bool = False) -> tuple[fl
     if relax:
         lmp.command("min_style cg")
         lmp.command("minimize 0 1e-6 5000 50000")
+    return energy_of_state(lmp)
+
+
+def energy_of_state(lmp: Any) -> tuple[float, Positions]:
+    """Potential energy [eV] and forces [eV/Å], shape (n, 3), of what is loaded."""
     lmp.command("run 0")
     return float(lmp.get_thermo("pe")), np.array(lmp.gather_atoms("f", 1, 3), dtype=np.float64).reshape(-1, 3)
+
+
+def neighbourhoods(lmp: Any, cutoff_A: float) -> tuple[Types, Types]:
+    """Common-neighbour pattern and coordination of every atom of what is loaded, shape (n,) each.
+
+    The pattern is that of `compute cna/atom`: 1 fcc, 2 hcp, 3 bcc, 4 icosahedral, 5 none of them.
+    """
+    lmp.command(f"compute pattern all cna/atom {cutoff_A}")
+    lmp.command(f"compute coordination all coord/atom cutoff {cutoff_A}")
+    lmp.command("run 0")
+    pattern, coordination = (np.array(lmp.gather(f"c_{name}", 1, 1)) for name in ("pattern", "coordination"))
+    return pattern.astype(np.int64), coordination.astype(np.int64)
 
 
 def _worker(connection: Connection, parent: int) -> None:

@@ -4,7 +4,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import model_validator
@@ -35,6 +35,24 @@ class PairParameters(Section):
         return self
 
 
+class Reference(Section):
+    """What a set must give, or is compared with.
+
+    Attributes:
+        property: As in validation.json, e.g. `Ag fcc lattice constant`.
+        kind: `computed` with the same parameters by other means, so that a miss means an error; or `experiment`.
+        reason: Why this tolerance.
+    """
+
+    property: str
+    value: float
+    tolerance: Positive
+    unit: str
+    kind: Literal["computed", "experiment"]
+    source: str
+    reason: str
+
+
 class ParameterSet(Section):
     """A second-moment parameter set: every pair of its elements, with the source of each row."""
 
@@ -42,6 +60,7 @@ class ParameterSet(Section):
     description: str
     pairs: dict[str, PairParameters]
     sources: dict[str, str]
+    references: tuple[Reference, ...] = ()
 
     @property
     def elements(self) -> tuple[str, ...]:

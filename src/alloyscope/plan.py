@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alloyscope.config import (
     SPLIT_BLOCK,
@@ -24,7 +25,10 @@ from alloyscope.sections import Draw
 RECIPES = {
     "potential": 1,
     "md": 1,
-    "structures": 1,
+    "files": 1,
+    "describe": 1,
+    "structures": 2,
+    "statistics": 1,
     "hrtem": 1,
     "dataset": 1,
     "train": 1,
@@ -85,18 +89,20 @@ def needed_imaging_chunks(config: Config) -> range:
     return range(total if config.dataset.min_chunks is None else min(config.dataset.min_chunks, total))
 
 
-def needed_md_chunks(config: Config) -> range:
-    """The md chunks that those imaging chunks are made of."""
-    return range(md_chunks_of(needed_imaging_chunks(config)[-1], config).stop)
-
-
 def split_of(particle: int, splits: SplitsSection, seed: int) -> Split:
     """Split of a particle, from its number alone: its rank within a block of SPLIT_BLOCK decides."""
-    block, place = divmod(particle, SPLIT_BLOCK)
-    rank = int(rng_for("split", seed, block).permutation(SPLIT_BLOCK)[place])
+    return splits_of(np.array([particle]), splits, seed)[0]
+
+
+def splits_of(particles: NDArray[np.int64], splits: SplitsSection, seed: int) -> list[Split]:
+    """Splits of many particles, shape (n,); each block is shuffled once."""
     names: tuple[Split, ...] = get_args(Split)
     edges = np.cumsum([getattr(splits, name) for name in names])
-    return names[min(int(np.searchsorted(edges, (rank + 0.5) / SPLIT_BLOCK)), len(names) - 1)]
+    by_rank = np.searchsorted(edges, (np.arange(SPLIT_BLOCK) + 0.5) / SPLIT_BLOCK).clip(max=len(names) - 1)
+    blocks, which = np.unique(particles // SPLIT_BLOCK, return_inverse=True)
+    ranks = np.array([rng_for("split", seed, block).permutation(SPLIT_BLOCK) for block in blocks.tolist()])
+    found = by_rank[ranks[which, particles % SPLIT_BLOCK]]
+    return [names[place] for place in found.tolist()]
 
 
 def particle(number: int, particles: ParticlesSection, seed: int) -> Particle:

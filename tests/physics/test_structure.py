@@ -6,12 +6,19 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from ase.cluster import Icosahedron, Octahedron
 
-from alloyscope.config import LabelsSection
+from alloyscope.config import LabelsSection, PotentialSection
 from alloyscope.contracts import Structure
-from alloyscope.errors import ContractError
+from alloyscope.errors import ConfigError, ContractError, SimulationError
+from alloyscope.lammps_engine import System, load_lammps
+from alloyscope.parameters import parameter_set
+from alloyscope.potential.table import setfl
 from alloyscope.structure import order, shape, statistics
+from alloyscope.structure.neighbours import CLASSES, Inherent, shell_cutoff_A
 from alloyscope.structure.shape import Nanoparticle
+
+AGCO = parameter_set("AgCo")
 
 
 def body(positions, first, diameter=1.0):
@@ -151,22 +158,117 @@ def test_one_species_has_no_order():
     assert math.isnan(order.radial_segregation_A(pure))
     assert math.isnan(order.Bonds.of(pure).warren_cowley)
     assert math.isnan(shape.surface_fraction(pure, ~pure.first))
-    assert order.label(LabelsSection(), "droplets", math.nan, math.nan) is None
-    assert order.label(LabelsSection(ordering="eta"), "droplets", math.nan, math.nan) is None
+    nothing = np.array([math.nan])
+    for ordering in ("d_com", "eta"):
+        assert order.label(LabelsSection(ordering=ordering), ["droplets"], nothing, nothing).tolist() == [None]
 
 
 @pytest.mark.parametrize(
-    ("ordering", "expected"), [("protocol", "core_shell"), ("eta", "janus"), ("d_com", "core_shell")]
+    ("ordering", "expected"),
+    [
+        ("protocol", ["core_shell", "janus", "janus", None]),
+        ("eta", ["janus", "core_shell", None, "core_shell"]),
+        ("d_com", ["core_shell", "janus", None, "core_shell"]),
+    ],
 )
 def test_configuration_chooses_the_label(ordering, expected):
     labels = LabelsSection(ordering=ordering, d_com_over_Rg_limit=0.5)
-    assert order.label(labels, "gas_quench", -0.1, 0.3) == expected
+    protocols = ["gas_quench", "droplets", "droplets", "a protocol that aims at nothing"]
+    found = order.label(labels, protocols, np.array([-0.1, 0.1, np.nan, 0.2]), np.array([0.3, 0.5, np.nan, 0.0]))
+    assert found.tolist() == expected
 
 
 def test_foreign_element_is_refused():
     structure = Structure(("Ag", "Au"), np.array([[0.0, 0, 0], [0, 0, 3]]))
     with pytest.raises(ContractError, match="must hold Ag and Co only; got Au as well"):
         Nanoparticle.of(structure, ("Ag", "Co"))
+
+
+@pytest.fixture(scope="module")
+def relax(tmp_path_factory):
+    """Positions and elements → the relaxed particle."""
+    potential = tmp_path_factory.mktemp("potential") / "AgCo.eam.fs"
+    potential.write_text(setfl(AGCO, PotentialSection()))
+    lmp = load_lammps()
+
+    def relaxed(positions, elements):
+        types = np.array([("Ag", "Co").index(element) for element in elements])
+        return Inherent.of(lmp, System(("Ag", "Co"), types, positions, potential), shell_cutoff_A((2.89, 2.50)))
+
+    yield relaxed
+    lmp.close()
+
+
+def hcp_ball(radius, bond):
+    """Atoms within so many bonds of one of them; every second layer lies over the gaps of the first."""
+    i, j, k = np.indices((13, 13, 13)).reshape(3, -1) - 6
+    points = np.stack([i + (j + k) % 2 / 2, math.sqrt(3) / 2 * (j + k % 2 / 3), math.sqrt(2 / 3) * k], axis=1)
+    return bond * points[np.linalg.norm(points, axis=1) < radius]
+
+
+def test_classes_of_known_particles(relax):
+    # Mackay icosahedron: its centre; 12 + 12 on the five-fold axes; 30 on the twin planes between them; 92 outside
+    icosahedron_147 = Icosahedron("Ag", 4).positions, ["Ag"] * 147
+    # fcc octahedron of 7 layers without its corners: a layer further in lies that of 79 atoms
+    octahedron_201 = Octahedron("Ag", 7, cutoff=2).positions, ["Ag"] * 201
+    # 57 hcp atoms up to two bonds away: the first and its twelve neighbours have all of theirs
+    hcp_57 = hcp_ball(2.1, 2.50), ["Co"] * 57
+    found = [
+        {name: int((relax(*particle).classes == name).sum()) for name in CLASSES}
+        for particle in (icosahedron_147, octahedron_201, hcp_57)
+    ]
+    none = dict.fromkeys(CLASSES, 0)
+    assert found == [
+        none | {"icosahedral": 1, "hcp": 30, "other": 24, "surface": 92},
+        none | {"fcc": 79, "surface": 122},
+        none | {"hcp": 13, "surface": 44},
+    ]
+
+
+def test_one_cutoff_for_both_species(relax):
+    found = relax(Icosahedron("Ag", 3).positions, ["Co"] + 54 * ["Ag"])
+    # by hand: the centre; twelve atoms on the five-fold axes; 42 outside
+    assert found.fractions == pytest.approx(
+        {"icosahedral": 1 / 55, "other": 12 / 55, "surface": 42 / 55, "fcc": 0, "hcp": 0}
+    )
+    assert sum(found.fractions.values()) == pytest.approx(1)
+
+
+def test_classes_follow_the_order_of_the_atoms(relax):
+    shuffled = np.random.default_rng(4).permutation(147)
+    found = relax(Icosahedron("Ag", 4).positions[shuffled], ["Ag"] * 147)
+    assert np.flatnonzero(found.classes == "icosahedral").tolist() == np.flatnonzero(shuffled == 0).tolist()
+
+
+def test_dimer_relaxes_to_its_minimum(relax):
+    """E(x) = 2 (A e^{−p x} − ξ e^{−q x}), x = r / r0 − 1, is least at x* = ln(A p / ξ q) / (p − q)."""
+    pair = AGCO.pair("Ag", "Ag")
+    x = math.log(pair.A_eV * pair.p / (pair.xi_eV * pair.q)) / (pair.p - pair.q)
+    expected = 2 * (pair.A_eV * math.exp(-pair.p * x) - pair.xi_eV * math.exp(-pair.q * x))
+    found = relax(np.array([[0.0, 0.0, 0.0], [0.0, 0.3, 2.6]]), ["Ag", "Ag"])
+    assert found.energy_eV == pytest.approx(expected, abs=1e-4)
+    assert found.relaxed
+    assert found.coordination.tolist() == [1, 1]
+
+
+def test_thermal_displacements_change_neither_energy_nor_classes(relax):
+    positions = Octahedron("Ag", 5, cutoff=1).positions
+    cold = relax(positions, ["Ag"] * 79)
+    warm = relax(positions + np.random.default_rng(6).normal(0, 0.1, positions.shape), ["Ag"] * 79)
+    assert warm.energy_eV == pytest.approx(cold.energy_eV, abs=1e-6)
+    assert (warm.classes == cold.classes).all()
+
+
+def test_what_lammps_refuses_is_an_error_of_ours(relax):
+    with pytest.raises(SimulationError, match="ERROR"):
+        relax(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, np.nan]]), ["Ag", "Ag"])
+
+
+def test_cutoff_lies_between_the_shells():
+    # first neighbours at 2.89 and 2.50 Å, second at √2 times that
+    assert shell_cutoff_A((2.89, 2.50)) == pytest.approx((2.89 + 3.5355) / 2, abs=1e-4)
+    with pytest.raises(ConfigError, match=r"r0 of 4, 2\.5 Å .* longest must be below √2 times the shortest, 3\.536 Å"):
+        shell_cutoff_A((4.0, 2.5))
 
 
 def table():

@@ -10,12 +10,15 @@ import pandas as pd
 from alloyscope import plan
 from alloyscope.config import Config, parse
 from alloyscope.ids import image_id, particle_id
+from alloyscope.md.protocols import drawn_times_ps
 from alloyscope.provenance import Stopwatch
-from alloyscope.steps.structures import COLUMNS, DESCRIPTORS
+from alloyscope.steps.describe import DESCRIPTORS
+from alloyscope.steps.structures import COLUMNS
 from alloyscope.store.atomic import write_json, write_text, writing
 from alloyscope.store.images import ShardShape, views_table, write_metadata, write_shard
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.tables import write_table
+from alloyscope.structure.neighbours import CLASSES
 
 FAILED = 5
 
@@ -53,9 +56,11 @@ def structures_table(config: Config, rng: np.random.Generator) -> pd.DataFrame:
             "n_first": planned.counts[0],
             "n_second": planned.counts[1],
             "fraction_first": planned.counts[0] / planned.n_atoms,
+            **drawn_times_ps(planned, config.md, config.campaign.seed),
         }
         if valid:
-            row |= dict.fromkeys(DESCRIPTORS, 0.5) | {
+            row |= dict.fromkeys(DESCRIPTORS, 0.5) | {f"cna_{name}": 1 / len(CLASSES) for name in CLASSES}
+            row |= {
                 "eta": rng.normal(0.7 if core else 0.1, 0.3),
                 "d_com_over_Rg": abs(rng.normal(0.15 if core else 1.0, 0.1)),
                 "R_g_A": 2.2 * planned.n_atoms ** (1 / 3) / 2,
@@ -63,6 +68,7 @@ def structures_table(config: Config, rng: np.random.Generator) -> pd.DataFrame:
                 "order_eta": "core_shell",
                 "order_d_com": "core_shell" if core else "janus",
                 "ordering": "core_shell" if core else "janus",
+                "inherent_energy_eV": -3.34 * planned.n_atoms,
                 "potential_energy_eV": -3.3 * planned.n_atoms,
                 "temperature_K": 300.0,
             }
@@ -192,8 +198,9 @@ def build(folder: Path, pixels: int = 32) -> Config:
     structures = structures_table(config, rng)
     write_table(folder / "structures" / "structures.parquet", structures, COLUMNS)
     slots = tuple(Slot(number, True) for number in range(config.campaign.n_particles))
-    manifest = Manifest("md", 0, "d" * 16, slots, {}, {}, Stopwatch("md").record())
-    manifest.write(folder / "structures" / manifest_name(0))
+    for stage, place in (("md", "structures"), ("describe", "descriptors")):
+        manifest = Manifest(stage, 0, "d" * 16, slots, {}, {}, Stopwatch(stage).record())
+        manifest.write(folder / place / manifest_name(0))
     index = images(folder, config, structures, pixels, rng)
     tested = index[index["valid"] & (index["split"] == "test")].reset_index(drop=True)
     reading(folder, tested, rng)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,6 +161,52 @@ def test_retry_policy():
     assert not last.slot.valid
     assert last.slot.reason == "largest cluster holds 50% of the atoms, below 95%"
     assert (last.slot.attempts, last.slot.seconds) == (2, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "changes", "reason"),
+    [
+        # far too much room: the gas stays many clusters
+        (
+            "gas_quench",
+            {"gas_quench": MD.gas_quench.model_copy(update={"volume_per_atom_A3": 20_000.0, "max_holds": 1})},
+            r"largest cluster holds \d+% of the atoms, below 95%",
+        ),
+        # a step so long that the integrator heats the particle
+        (
+            "droplets",
+            {
+                "timesteps_fs": ((0.0, 22.0),),
+                "droplets": MD.droplets.model_copy(update={"melt_K": 300.0, "contact_K": 300.0}),
+                "thermalise_ps": 400.0,
+            },
+            r"mean temperature \d+\.\d K is not within \d+\.\d K of 300 K",
+        ),
+        # a step in which hot atoms fly through one another
+        ("droplets", {"timesteps_fs": ((0.0, 60.0),)}, r"(error: ERROR|died: worker process ended: SIG|.* not finite)"),
+    ],
+)
+def test_every_kind_of_failed_run_is_retried_then_recorded(
+    potential: Path, tmp_path: Path, protocol: str, changes: dict, reason: str
+):
+    particles = PARTICLES.model_copy(update={"protocols": {protocol: 1.0}})
+    step.run(
+        chunk=0,
+        first=0,
+        count=2,
+        seed=7,
+        particles=particles,
+        md=MD.model_copy(update={"max_attempts": 2, "thermalise_ps": 1.0} | changes),
+        potential_set="AgCo",
+        potential=potential,
+        workers=1,
+        manifest=tmp_path / "chunk-000000.json",
+    )
+    manifest = Manifest.read(tmp_path / "chunk-000000.json")
+    assert [(slot.valid, slot.attempts) for slot in manifest.slots] == [(False, 2)] * 2
+    for slot in manifest.slots:
+        assert re.fullmatch(reason + ".*", str(slot.reason)), slot.reason
+    assert read_structures(tmp_path / "chunk-000000.extxyz") == []
 
 
 def test_evaporated_atoms_are_left_out():

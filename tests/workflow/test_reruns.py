@@ -9,6 +9,7 @@ from tests.workflow.workplace import MINIMAL, Workplace
 
 pytestmark = pytest.mark.xdist_group("workflow")  # one real campaign for all of them
 
+LABELLED = {"structures": 1, "statistics": 1}
 LEARNING = {"train": 2, "evaluate": 2, "report": 1}
 
 
@@ -20,10 +21,10 @@ def test_second_run_has_nothing_to_do(finished: Workplace) -> None:
     ("change", "expected"),
     [
         ("optics={n_foci: 3}", {"hrtem": 1, "dataset": 1, **LEARNING}),
-        ("labels={ordering: eta}", {"structures": 1, "dataset": 1, **LEARNING}),
+        ("labels={ordering: eta}", {**LABELLED, "dataset": 1, **LEARNING}),
         ("training={reading: {epochs: 3}}", {"train": 1, "evaluate": 1, "report": 1}),
-        ("md={thermalise_ps: 2}", {"md": 2, "structures": 1, "hrtem": 1, "dataset": 1, **LEARNING}),
-        ("campaign={n_particles: 12}", {"md": 1, "structures": 1, "hrtem": 1, "dataset": 1, **LEARNING}),
+        ("md={thermalise_ps: 2}", {"md": 2, "describe": 1, **LABELLED, "hrtem": 1, "dataset": 1, **LEARNING}),
+        ("campaign={n_particles: 12}", {"md": 1, "describe": 1, **LABELLED, "hrtem": 1, "dataset": 1, **LEARNING}),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(finished: Workplace, change: str, expected: dict[str, int]) -> None:
@@ -31,7 +32,7 @@ def test_a_change_reruns_what_depends_on_it(finished: Workplace, change: str, ex
 
 
 def test_growing_computes_only_new_chunks(finished: Workplace) -> None:
-    """8 particles in md chunks 0 and 1 and imaging chunk 0 are finished; 17 need md 2 to 4 and imaging 1 and 2."""
+    """8 particles in md chunks 0, 1 and imaging chunk 0 are finished; 17 need md 2 to 4, and imaging chunks 1 and 2."""
     answer = finished.snakemake("--dry-run", *MINIMAL, "--config", "campaign={n_particles: 17}")
     begun = {
         line.split()[-1] for line in answer.text.splitlines() if line.startswith("    output: ") and "chunk-" in line
@@ -39,7 +40,7 @@ def test_growing_computes_only_new_chunks(finished: Workplace) -> None:
     folder = "results/minimal"
     assert begun == {
         *(f"{folder}/structures/chunk-00000{n}.json" for n in (2, 3, 4)),
-        *(f"{folder}/hrtem/chunk-00000{n}.json" for n in (1, 2)),
+        *(f"{folder}/{place}/chunk-00000{n}.json" for place in ("descriptors", "hrtem") for n in (1, 2)),
     }
 
 
@@ -57,14 +58,21 @@ def test_rewording_a_rule_reruns_nothing(copy: Callable[[], Workplace]) -> None:
     assert place.jobs(*MINIMAL) == {}
 
 
-def test_deleted_manifest_reruns_its_chunk(copy: Callable[[], Workplace]) -> None:
+@pytest.mark.parametrize(
+    ("deleted", "expected"),
+    [
+        (["structures/chunk-000001.json", "descriptors/chunk-000000.json"], {"md": 1, "describe": 1, "hrtem": 1}),
+        (["descriptors/chunk-000000.json"], {"describe": 1}),
+    ],
+)
+def test_deleted_manifest_reruns_its_chunk(
+    copy: Callable[[], Workplace], deleted: list[str], expected: dict[str, int]
+) -> None:
     """What a StoreError asks for; the step that refused the chunk has written nothing, and nothing has followed it."""
     place = copy()
     results = place.path / "results" / "minimal"
-    (results / "structures" / "chunk-000001.json").unlink()
-    (results / "structures" / "structures.parquet").unlink()
-    for later in ("hrtem/dataset.json", "hrtem/images.parquet"):
-        (results / later).unlink()
+    for name in (*deleted, "structures/structures.parquet", "hrtem/dataset.json", "hrtem/images.parquet"):
+        (results / name).unlink()
     for later in ("training", "evaluation", "report"):
         shutil.rmtree(results / later)
-    assert place.jobs(*MINIMAL) == {"md": 1, "structures": 1, "hrtem": 1, "dataset": 1, **LEARNING}
+    assert place.jobs(*MINIMAL) == {**expected, **LABELLED, "dataset": 1, **LEARNING}

@@ -7,6 +7,7 @@ rule report:
     input:
         rules.potential.output.validation,
         rules.structures.output.table,
+        rules.statistics.output.page,
         rules.dataset.output.images,
         expand(
             rules.evaluate.output.metrics,

@@ -1,10 +1,10 @@
-# in:  the manifests of the md chunks, all or the first that `dataset.min_chunks` asks for
+# in:  the manifests of the described chunks, all or the first `dataset.min_chunks`
 # out: structures/structures.parquet    labels and descriptors, one row per particle
 
 
 rule structures:
     input:
-        manifests("structures", plan.needed_md_chunks(CAMPAIGN)),
+        manifests("descriptors", plan.needed_imaging_chunks(CAMPAIGN)),
     output:
         table=report(
             f"{RESULTS}/structures/structures.parquet",
@@ -18,11 +18,12 @@ rule structures:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=4000,
+        runtime=30,
     params:
-        folder=lambda wildcards, output: Path(output.table).parent,
-        chunks=len(plan.needed_md_chunks(CAMPAIGN)),
+        folder=lambda wildcards, input: Path(input[0]).parent,
+        chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),
+        capacity=plan.imaging_capacity(CAMPAIGN),
         seed=SEED,
         particles=section("particles"),
         splits=section("splits"),
@@ -31,8 +32,9 @@ rule structures:
     shell:
         """
         python -m alloyscope structures \
-            --structures {params.folder:q} \
+            --descriptors {params.folder:q} \
             --chunks {params.chunks} \
+            --capacity {params.capacity} \
             --seed {params.seed} \
             --particles {params.particles:q} \
             --splits {params.splits:q} \

@@ -1,5 +1,6 @@
 """Verdict on a run: one particle, at the right temperature, with finite energy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from scipy.spatial import cKDTree
 
 Positions = NDArray[np.float64]
 
+FEWEST_ATOMS = 13  # as for particles made here: a centre and its shell
+OVERLAP_A = 1.5  # ASSUME no metal bond is shorter: 0.6 of the shortest r0, far up the repulsive wall
 NEIGHBOUR_A = 3.6  # ASSUME between first and second shell of Ag (2.89, 4.09 Å), and so of Au, Cu and Co
 
 
@@ -30,6 +33,25 @@ class OneCluster:
 
     def __call__(self, positions_A: Positions) -> bool:
         return float(largest_cluster(positions_A).mean()) >= self.fraction
+
+
+def foreign_fault(
+    elements: Sequence[str], positions_A: Positions, species: tuple[str, str], min_cluster_fraction: float
+) -> str | None:
+    """Why a structure made elsewhere, positions of shape (n, 3), cannot be used, or None."""
+    if foreign := sorted(set(elements) - set(species)):
+        return f"holds {', '.join(foreign)}; particles.species are {', '.join(species)}"
+    if len(elements) < FEWEST_ATOMS:
+        return f"has {len(elements)} atoms, fewer than {FEWEST_ATOMS}"
+    if not np.isfinite(positions_A).all():
+        return "positions are not finite"
+    closest_A = float(cKDTree(positions_A).query(positions_A, k=2)[0][:, 1].min())
+    if closest_A < OVERLAP_A:
+        return f"two atoms are {closest_A:.2f} Å apart, closer than {OVERLAP_A:g} Å; positions must be in Å"
+    fraction = float(largest_cluster(positions_A).mean())
+    if fraction < min_cluster_fraction:
+        return f"largest cluster holds {fraction:.0%} of the atoms, below {min_cluster_fraction:.0%}"
+    return None
 
 
 def temperature_error_K(temperature_K: float, n_atoms: int, sampled_ps: float, damp_ps: float) -> float:

@@ -36,16 +36,28 @@ def ramp(start_K: float, stop_K: float, duration_ps: float, wall_A: float, md: M
         yield Stage(first_K, last_K, share * duration_ps, timestep_fs(hot_K, md), wall_A)
 
 
+def drawn_times_ps(particle: Particle, md: MdSection, seed: int) -> dict[str, float]:
+    """The times of a particle's protocol that are drawn, by their names in the config [ps]; the same at each attempt.
+
+    `contact_ps` is the length of one hold: it is repeated until one cluster is left.
+    """
+    match particle.protocol:
+        case "gas_quench":
+            ranges_ps = {"condense_ps": md.gas_quench.condense_ps, "cool_ps": md.gas_quench.cool_ps}
+        case "droplets":
+            ranges_ps = {"contact_ps": md.droplets.contact_ps, "cool_ps": md.droplets.cool_ps}
+        case _:
+            assert_never(particle.protocol)
+    return {
+        name: draw_value(range_ps, rng_for(f"{particle.protocol} {name}", seed, particle.number))
+        for name, range_ps in ranges_ps.items()
+    }
+
+
 def gas_quench(particle: Particle, md: MdSection, wall_A: float, seed: int) -> tuple[Stage, ...]:
     """Condense a hot gas, wait until one cluster is left, cool it."""
-    settings = md.gas_quench
-
-    def drawn_ps(name: str, bounds: tuple[float, float]) -> float:
-        return draw_value(bounds, rng_for(f"gas_quench {name}", seed, particle.number))
-
-    *condense, last = ramp(
-        settings.start_K, settings.condense_K, drawn_ps("condense_ps", settings.condense_ps), wall_A, md
-    )
+    settings, times_ps = md.gas_quench, drawn_times_ps(particle, md, seed)
+    *condense, last = ramp(settings.start_K, settings.condense_K, times_ps["condense_ps"], wall_A, md)
     hold = Stage(
         settings.condense_K,
         settings.condense_K,
@@ -55,27 +67,23 @@ def gas_quench(particle: Particle, md: MdSection, wall_A: float, seed: int) -> t
         done=OneCluster(md.min_cluster_fraction),
         max_repeats=settings.max_holds,
     )
-    cool = ramp(settings.condense_K, md.final_K, drawn_ps("cool_ps", settings.cool_ps), wall_A, md)
+    cool = ramp(settings.condense_K, md.final_K, times_ps["cool_ps"], wall_A, md)
     return (*condense, last, hold, *cool)
 
 
 def droplets(particle: Particle, md: MdSection, wall_A: float, seed: int) -> tuple[Stage, ...]:
     """Melt two droplets apart from one another, bring them to 800 K and into contact, cool the pair."""
-    settings = md.droplets
-
-    def drawn_ps(name: str, bounds: tuple[float, float]) -> float:
-        return draw_value(bounds, rng_for(f"droplets {name}", seed, particle.number))
-
+    settings, times_ps = md.droplets, drawn_times_ps(particle, md, seed)
     melt = ramp(settings.melt_K, settings.melt_K, settings.melt_ps, wall_A, md)
     settle = ramp(settings.melt_K, settings.contact_K, settings.settle_ps, wall_A, md)
-    (touch,) = ramp(settings.contact_K, settings.contact_K, drawn_ps("contact_ps", settings.contact_ps), wall_A, md)
+    (touch,) = ramp(settings.contact_K, settings.contact_K, times_ps["contact_ps"], wall_A, md)
     join = replace(
         touch,
         rearrange=Contact(CONTACT_A),
         done=OneCluster(md.min_cluster_fraction),
         max_repeats=settings.max_holds,
     )
-    cool = ramp(settings.contact_K, md.final_K, drawn_ps("cool_ps", settings.cool_ps), wall_A, md)
+    cool = ramp(settings.contact_K, md.final_K, times_ps["cool_ps"], wall_A, md)
     return (*melt, *settle, join, *cool)
 
 

@@ -5,10 +5,12 @@ Source: Cleri and Rosato, PRB 48, 22 (1993); cutoff polynomial as in LAMMPS's sm
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist, squareform
 
 from alloyscope.parameters import PairParameters, ParameterSet
 
@@ -56,24 +58,52 @@ def hopping(pair: PairParameters) -> Decay:
     return Decay(pair.xi_eV, pair.q, pair.r0_A, pair.cut_start_A, pair.cut_end_A)
 
 
-def energy_and_forces(elements: tuple[str, ...], positions_A: Array, parameters: ParameterSet) -> tuple[float, Array]:
-    """Potential energy [eV] and forces [eV/Å], shape (n, 3), of a free cluster."""
-    distances = squareform(pdist(positions_A))
-    np.fill_diagonal(distances, np.inf)
-    names = np.array(elements)
-    pair_energy, pair_slope = np.zeros_like(distances), np.zeros_like(distances)
-    density, density_slope = np.zeros_like(distances), np.zeros_like(distances)
-    for first in dict.fromkeys(elements):
-        for second in dict.fromkeys(elements):
-            block = np.ix_(names == first, names == second)
+@dataclass(frozen=True)
+class Pairs:
+    """Every ordered pair (i, j) of atoms within the longest cutoff, with both terms of the energy.
+
+    Attributes:
+        i, j: Atom numbers, shape (pairs,).
+        distances_A, bonds_A: |r_j − r_i| and r_j − r_i, shapes (pairs,) and (pairs, 3).
+        repulsion_eV, repulsion_slope: A e^{…} and its derivative [eV/Å], shape (pairs,).
+        density_eV2, density_slope: Ξ² and its derivative [eV²/Å], shape (pairs,).
+    """
+
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    distances_A: Array
+    bonds_A: Array
+    repulsion_eV: Array
+    repulsion_slope: Array
+    density_eV2: Array
+    density_slope: Array
+
+    @classmethod
+    def of(cls, atoms: Atoms, parameters: ParameterSet) -> "Pairs":
+        longest_A = max(pair.cut_end_A for pair in parameters.pairs.values())
+        i, j, distances_A, bonds_A = neighbor_list("ijdD", atoms, longest_A)
+        names = np.array(atoms.get_chemical_symbols())
+        terms = np.zeros((4, len(distances_A)))
+        for first, second in product(np.unique(names), repeat=2):
+            block = (names[i] == first) & (names[j] == second)
             pair = parameters.pair(first, second)
-            pair_energy[block], pair_slope[block] = repulsion(pair)(distances[block])
-            amplitude, slope = hopping(pair)(distances[block])
-            density[block], density_slope[block] = amplitude**2, 2 * amplitude * slope
-    bond = np.sqrt(density.sum(axis=1))
-    energy = float(pair_energy.sum() - bond.sum())
+            terms[:2, block] = repulsion(pair)(distances_A[block])
+            amplitude, slope = hopping(pair)(distances_A[block])
+            terms[2:, block] = amplitude**2, 2 * amplitude * slope
+        return cls(i, j, distances_A, bonds_A, *terms)
+
+    def densities_eV2(self, n_atoms: int) -> Array:
+        """ρ_i = Σ_j Ξ², shape (n,)."""
+        return np.bincount(self.i, self.density_eV2, n_atoms).astype(np.float64)
+
+
+def energy_and_forces(atoms: Atoms, parameters: ParameterSet) -> tuple[float, Array]:
+    """Potential energy [eV] and forces [eV/Å], shape (n, 3), of a cluster or a periodic crystal."""
+    pairs = Pairs.of(atoms, parameters)
+    bond = np.sqrt(pairs.densities_eV2(len(atoms)))
     # d(−√ρ_i)/dρ_i; an atom without neighbours has no bond and no force
     embedding_slope = -0.5 / np.where(bond > 0, bond, np.inf)
-    radial = 2 * pair_slope + (embedding_slope[:, None] + embedding_slope[None, :]) * density_slope
-    separation = positions_A[:, None, :] - positions_A[None, :, :]
-    return energy, -np.einsum("ij,ijk->ik", radial / distances, separation)
+    both_ends = embedding_slope[pairs.i] + embedding_slope[pairs.j]
+    radial = (2 * pairs.repulsion_slope + both_ends * pairs.density_slope) / pairs.distances_A
+    forces = [np.bincount(pairs.i, radial * pairs.bonds_A[:, axis], len(atoms)) for axis in range(3)]
+    return float(pairs.repulsion_eV.sum() - bond.sum()), np.stack(forces, axis=1)

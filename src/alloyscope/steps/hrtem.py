@@ -28,7 +28,7 @@ from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, digest
-from alloyscope.store.manifests import Manifest, Slot, manifest_name, read_all
+from alloyscope.store.manifests import Manifest, Slot, manifest_name, read_all, require_particles
 from alloyscope.store.structures import by_particle, read_structures
 from alloyscope.store.tables import write_table
 from alloyscope.units import electron_wavelength_A
@@ -68,7 +68,7 @@ def run(
     check_microscope(imaging, optics)
     sources = read_all(structures, md_chunks)
     slots = [slot for source in sources for slot in source.slots]
-    check_slots(slots, chunk, capacity, structures)
+    require_particles(slots, chunk, capacity, structures)
     snapshots = read_snapshots(sources, structures)
     views = [
         plan.view(slot.particle, number, imaging, optics, detector, seed)
@@ -109,17 +109,6 @@ def check_microscope(imaging: ImagingSection, optics: OpticsSection) -> None:
     gates.wavelength_is_relativistic(wavelength_A, imaging.voltage_kV)
     if faults := aperture_faults(imaging, optics):
         raise ConfigError("\n".join(faults))
-
-
-def check_slots(slots: Sequence[Slot], chunk: int, capacity: int, structures: Path) -> None:
-    """The md chunks hold the particles of this imaging chunk, in order, none left out."""
-    got = [slot.particle for slot in slots]
-    first = chunk * capacity
-    if not got or len(got) > capacity or got != list(range(first, first + len(got))):
-        raise StoreError(
-            f"{structures}: imaging chunk {chunk_name(chunk)} needs the particles from {first} on, {capacity} at most, "
-            f"in order; its md manifests hold {len(got)}: {got[:3]} … {got[-1:]}"
-        )
 
 
 def read_snapshots(sources: Sequence[Manifest], structures: Path) -> dict[int, list[Structure]]:

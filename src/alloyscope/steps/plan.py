@@ -17,6 +17,7 @@ from alloyscope.ids import particle_id, seed_for
 from alloyscope.plan import particle, split_of
 from alloyscope.progress import progress
 from alloyscope.provenance import Stopwatch
+from alloyscope.steps.files import OWN
 from alloyscope.store.atomic import digest, write_json
 from alloyscope.store.tables import write_table
 
@@ -41,17 +42,20 @@ def planned(config: Config) -> pd.DataFrame:
     seed, first, second = config.campaign.seed, *config.particles.species
     rows = []
     for number in progress(range(config.campaign.n_particles), config.campaign.n_particles, "particles"):
-        planned_particle = particle(number, config.particles, seed)
+        protocol, counts = OWN, (0, 0)  # of a user's own structure nothing is known before it is read
+        if config.particles.source == "md":
+            planned_particle = particle(number, config.particles, seed)
+            protocol, counts = planned_particle.protocol, planned_particle.counts
         rows.append(
             (
                 number,
                 particle_id(number),
                 number // config.md.particles_per_chunk,
-                planned_particle.protocol,
+                protocol,
                 first,
                 second,
-                planned_particle.n_atoms,
-                *planned_particle.counts,
+                sum(counts),
+                *counts,
                 split_of(number, config.splits, seed),
                 seed_for("velocities", seed, number, 0),
             )

@@ -1,8 +1,10 @@
-"""Record a campaign's measured numbers in docs/results.json and render docs/results.md.
+"""Record measured numbers in docs/results.json and render docs/results.md.
 
-Takes each named number from the files of a finished campaign, with its commit, config digest and the checksum of the
-file it comes from; nothing is typed. The names plan_200k_s and plan_200k_MB are measured here and now, by a dry run of
-config.yaml; setup_s is read off the environment that make set up in this folder.
+Takes each named number from the files of a run, with its commit, config digest and the checksum of the file it comes
+from; nothing is typed. A campaign (--from) gives scores, costs and statistics of its particles; `make bench` gives the
+figures in results/bench; `alloyscope potential` gives validation_SET, every check of a parameter set. The names
+plan_200k_s and plan_200k_MB are measured here and now, by a dry run of config.yaml; setup_s is read off the
+environment that make set up in this folder. A name with * stands for every known one that fits.
 """
 
 import argparse
@@ -11,139 +13,24 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from alloyscope.config import Config, Task, load
+from alloyscope.config import load
 from alloyscope.errors import AlloyscopeError, ConfigError, StoreError
-from alloyscope.plan import imaging_capacity, n_chunks
+from alloyscope.parameters import parameter_set
 from alloyscope.provenance import commit
+from alloyscope.steps.record_campaign import OWN, SCORES, STAMP, Campaign, Measure, measures
+from alloyscope.steps.record_files import benchmarks, validation, validation_name
+from alloyscope.steps.record_page import VALIDATION, Result, render
 from alloyscope.store.atomic import checksum, digest, read_json, write_json, write_text
-from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all, read_campaign
 
 REPEATS = 3
-STAMP = "%Y-%m-%dT%H:%M:%S%z"
+BENCH = Path("results/bench")
 
-
-@dataclass(frozen=True)
-class Result:
-    """A number worth quoting.
-
-    Attributes:
-        value, low, high: The number and its interval or range; None where there is none.
-        unit: Unit, "" for a pure number.
-        command: What reproduces it.
-        date: When it was measured.
-        commit: Of the source tree.
-        config: Digest of the campaign's resolved config.
-        artefact: File it was read from, with its SHA-256.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    unit: str
-    command: str
-    date: str
-    commit: str | None
-    config: str
-    artefact: str
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """A finished campaign's folder and config."""
-
-    folder: Path
-    config: Config
-
-    @classmethod
-    def read(cls, folder: Path) -> "Campaign":
-        return cls(folder, read_campaign(folder))
-
-    @property
-    def name(self) -> str:
-        return self.config.campaign.name
-
-    @property
-    def command(self) -> str:
-        if self.name == "demo":
-            return "make demo"
-        overlay = f"workflow/campaigns/{self.name}.yaml"
-        laid_over = f" --configfile {overlay}" if Path(overlay).exists() else ""
-        return f"snakemake --profile profiles/local{laid_over}"
-
-    def result(
-        self, value: float, low: float | None, high: float | None, unit: str, artefact: Path, provenance: dict[str, Any]
-    ) -> Result:
-        return Result(
-            value=value,
-            low=low,
-            high=high,
-            unit=unit,
-            command=self.command,
-            date=provenance["finished"],
-            commit=provenance["commit"],
-            config=digest(self.config.as_json()),
-            artefact=f"{artefact} sha256:{checksum(artefact)}",
-        )
-
-
-Measure = Callable[[Campaign], Result]
-
-
-def score(task: Task, key: str, unit: str) -> Measure:
-    """A score of the first run's evaluation on the test split, with its 95 % interval."""
-
-    def measure(campaign: Campaign) -> Result:
-        run = f"seed-{campaign.config.training.seeds[0]}"
-        path = campaign.folder / "evaluation" / task / run / "metrics.json"
-        metrics = read_json(path)
-        if key not in metrics:
-            raise StoreError(f"{path}: holds no {key}; it has {', '.join(sorted(metrics))}")
-        low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
-        return campaign.result(metrics[key], low, high, unit, path, metrics["provenance"])
-
-    return measure
-
-
-def _manifests(campaign: Campaign, place: str, capacity: int) -> tuple[Path, list[Manifest]]:
-    total = n_chunks(campaign.config.campaign.n_particles, capacity)
-    found = finished(campaign.folder / place, total, None)
-    return campaign.folder / place / manifest_name(found[-1]), read_all(campaign.folder / place, found)
-
-
-def md_core_s_per_particle(campaign: Campaign) -> Result:
-    """Core-seconds inside LAMMPS for one particle, failed attempts included; low and high are the chunks' extremes."""
-    path, manifests = _manifests(campaign, "structures", campaign.config.md.particles_per_chunk)
-    chunks = [statistics.fmean(slot.seconds for slot in manifest.slots) for manifest in manifests]
-    mean = statistics.fmean(slot.seconds for manifest in manifests for slot in manifest.slots)
-    return campaign.result(mean, min(chunks), max(chunks), "s", path, manifests[-1].provenance)
-
-
-def images_per_core_s(campaign: Campaign) -> Result:
-    """Images per core-second of the whole step, checks and writing included; low and high are the chunks' extremes."""
-    path, manifests = _manifests(campaign, "hrtem", imaging_capacity(campaign.config))
-    made = [len(manifest.valid_particles) * campaign.config.imaging.views for manifest in manifests]
-    spent = [manifest.provenance["core_s"] for manifest in manifests]
-    rates = [images / seconds for images, seconds in zip(made, spent, strict=True)]
-    provenance = manifests[-1].provenance
-    return campaign.result(sum(made) / sum(spent), min(rates), max(rates), "1/s", path, provenance)
-
-
-def wall_s(campaign: Campaign) -> Result:
-    """From the start of the first job to the end of the report, pauses included."""
-    first = read_json(campaign.folder / "potential" / "validation.json")["provenance"]
-    page = campaign.folder / "report" / "index.html"
-    try:
-        ended = page.stat().st_mtime
-    except OSError as error:
-        raise StoreError(f"{page}: cannot be read ({error.strerror}); run the campaign to its end first") from None
-    started = time.mktime(time.strptime(first["finished"][:19], STAMP[:-2])) - first["wall_s"]
-    last = {"finished": time.strftime(STAMP, time.localtime(ended)), "commit": first["commit"]}
-    return campaign.result(round(ended - started, 1), None, None, "s", page, last)
+Source = Callable[[], dict[str, Result]]
 
 
 def _dry_run() -> tuple[float, float]:
@@ -190,8 +77,8 @@ def planning() -> dict[str, Result]:
     }
 
 
-def setup() -> Result:
-    """Wall time from creating the environment to the installed package, by the stamps that make leaves.
+def setup() -> dict[str, Result]:
+    """setup_s: wall time from creating the environment to the installed package, by the stamps that make leaves.
 
     Raises:
         StoreError: the environment was not set up by make in this folder.
@@ -201,7 +88,7 @@ def setup() -> Result:
         started, ended = begun.stat().st_mtime, ready.stat().st_mtime
     except OSError as error:
         raise StoreError(f"{error.filename}: missing; run make demo or make test here first") from None
-    return Result(
+    result = Result(
         value=round(ended - started, 1),
         low=None,
         high=None,
@@ -212,83 +99,112 @@ def setup() -> Result:
         config="",
         artefact=f"{begun} sha256:{checksum(begun)}",
     )
+    return {"setup_s": result}
 
 
-MACHINE: dict[str, Callable[[], dict[str, Result]]] = {
-    "plan_200k_s": planning,
-    "plan_200k_MB": planning,
-    "setup_s": lambda: {"setup_s": setup()},
-}
-SCORES: dict[str, Measure] = {
-    "ordering_accuracy": score("reading", "accuracy", ""),
-    "size_mae_atoms": score("reading", "size_mae_atoms", "atoms"),
-    "composition_mae": score("reading", "composition_mae", ""),
-    "denoise_psnr_dB": score("denoising", "psnr_dB", "dB"),
-    "denoise_ssim": score("denoising", "ssim", ""),
-}
-COSTS: dict[str, Measure] = {  # recorded with the campaign's name in front: demo_wall_s
-    "wall_s": wall_s,
-    "md_core_s_per_particle": md_core_s_per_particle,
-    "images_per_core_s": images_per_core_s,
-}
+MACHINE: dict[str, Source] = {"plan_200k_s": planning, "plan_200k_MB": planning, "setup_s": setup}
 
 
-def render(results: dict[str, dict[str, Any]]) -> str:
-    """docs/results.md from docs/results.json."""
-    lines = [
-        "# Measured results",
-        "",
-        "Rendered from `docs/results.json` by `alloyscope record`; edit neither. Intervals are 95 % for scores, the",
-        "extremes of chunks or runs for costs.",
-        "",
-        "| name | value | from – to | unit | reproduced by | config | commit | date |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, entry in sorted(results.items()):
-        low, high = entry["low"], entry["high"]
-        span = "" if low is None or high is None else f"{low:.4g} – {high:.4g}"
-        lines.append(
-            f"| `{name}` | {entry['value']:.4g} | {span} | {entry['unit']} | `{entry['command']}` | "
-            f"`{entry['config']}` | `{(entry['commit'] or 'none')[:9]}` | {entry['date'][:10]} |"
+def _measured(name: str, measure: Measure, campaign: Campaign) -> dict[str, Result]:
+    return {name: measure(campaign)}
+
+
+def _read(name: str, result: Result) -> dict[str, Result]:
+    return {name: result}
+
+
+def sources(campaign: Campaign | None, bench: Path, validations: Sequence[Path]) -> dict[str, Source]:
+    """Every name that can be recorded, with what measures it (and perhaps others with it)."""
+    known: dict[str, Source] = {}
+    if campaign is not None:
+        known |= {name: partial(_measured, name, measure, campaign) for name, measure in measures(campaign).items()}
+        known[VALIDATION + parameter_set(campaign.config.potential.set).name] = partial(
+            validation, campaign.folder / "potential"
         )
-    return "\n".join(lines) + "\n"
+    known |= {name: partial(_read, name, result) for name, result in benchmarks(bench).items()}
+    known |= {validation_name(folder): partial(validation, folder) for folder in validations}
+    return known | MACHINE
 
 
-def measures(campaign: Campaign | None) -> dict[str, Measure]:
-    if campaign is None:
-        return {}
-    return SCORES | {f"{campaign.name}_{name}": measure for name, measure in COSTS.items()}
+def chosen(names: Sequence[str], known: Iterable[str], hint: str) -> list[str]:
+    """Names with their patterns filled in.
+
+    Raises:
+        ConfigError: a name, or a pattern, fits nothing; lists what is known.
+    """
+    known = list(known)
+    fitting = {name: [other for other in known if fnmatchcase(other, name)] for name in names}
+    if unknown := [name for name, found in fitting.items() if not found]:
+        raise ConfigError(f"unknown names: {', '.join(unknown)}; known are {', '.join(known)}{hint}")
+    return list(dict.fromkeys(name for found in fitting.values() for name in found))
 
 
-def run(*, folder: Path | None, names: Sequence[str], docs: Path) -> dict[str, Result]:
+def merged(entries: Mapping[str, object], found: Mapping[str, Result], names: Sequence[str]) -> dict[str, object]:
+    """Entries with the found ones in place of their predecessors; a validation's vanished checks vanish here too."""
+    stale = tuple(f"{name}: " for name in names if name.startswith(VALIDATION))
+    kept = {name: entry for name, entry in entries.items() if not (stale and name.startswith(stale))}
+    return kept | {name: result.entry() for name, result in found.items()}
+
+
+def run(
+    *, folder: Path | None, names: Sequence[str], docs: Path, bench: Path = BENCH, validations: Sequence[Path] = ()
+) -> dict[str, Result]:
     """Measure, merge into docs/results.json, render docs/results.md.
+
+    Args:
+        folder: Results folder of a campaign.
+        names: What to record; * fills in.
+        docs: Folder of both files.
+        bench: Folder of the benchmarks' files.
+        validations: Folders in which `alloyscope potential` left validation.json; the campaign's own is known.
 
     Raises:
         ConfigError: a name is unknown, or needs a campaign's folder.
-        StoreError: the campaign's files are missing or damaged.
+        StoreError: files are missing or damaged.
     """
     campaign = None if folder is None else Campaign.read(folder)
-    known = measures(campaign)
-    if unknown := [name for name in names if name not in known and name not in MACHINE]:
-        hint = "" if campaign else "; --from FOLDER adds a campaign's own"
-        raise ConfigError(f"unknown names: {', '.join(unknown)}; known are {', '.join((*known, *MACHINE))}{hint}")
-    found = {name: known[name](campaign) for name in names if name in known and campaign is not None}
-    for measure in dict.fromkeys(MACHINE[name] for name in names if name in MACHINE):
-        found |= {name: result for name, result in measure().items() if name in names}
+    known = sources(campaign, bench, validations)
+    hint = "; --from FOLDER adds a campaign's own, --validation FOLDER a potential's, make bench the benchmarks'"
+    wanted = chosen(names, known, hint)
+    found: dict[str, Result] = {}
+    for source in dict.fromkeys(known[name] for name in wanted):
+        measured = source().items()
+        found |= {name: result for name, result in measured if name.partition(": ")[0] in wanted}
     path = docs / "results.json"
-    entries = (read_json(path) if path.exists() else {}) | {name: asdict(result) for name, result in found.items()}
+    entries = merged(read_json(path) if path.exists() else {}, found, wanted)
     write_json(path, entries)
-    write_text(docs / "results.md", render(entries))
+    write_text(docs / "results.md", render(read_json(path)))
     return found
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    costs = ", ".join(f"CAMPAIGN_{name}" for name in COSTS)
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join((*SCORES, *MACHINE))}, {costs}")
+    own = ", ".join(f"CAMPAIGN_{name}" for name in OWN)
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help=f"of {', '.join((*SCORES, *MACHINE))}, {own}, validation_SET, and the figures of make bench",
+    )
     parser.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help="results folder of a campaign")
+    parser.add_argument("--bench", type=Path, default=BENCH, metavar="FOLDER", help=f"default: {BENCH}")
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="where alloyscope potential left validation.json; may be given several times",
+    )
     parser.add_argument("--docs", type=Path, default=Path("docs"), metavar="FOLDER", help="default: docs")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    for name, result in run(folder=arguments.folder, names=arguments.names, docs=arguments.docs).items():
+    found = run(
+        folder=arguments.folder,
+        names=arguments.names,
+        docs=arguments.docs,
+        bench=arguments.bench,
+        validations=arguments.validation,
+    )
+    for name, result in found.items():
         print(f"{name}: {result.value:.4g} {result.unit}".rstrip())

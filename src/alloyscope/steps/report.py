@@ -6,52 +6,35 @@ A task that was not evaluated has no section; a missing or damaged input is an e
 """
 
 import argparse
-import base64
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 from zipfile import BadZipFile
 
-import jinja2
 import numpy as np
 import pandas as pd
 import yaml
 from markupsafe import Markup
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from alloyscope import figures
+from alloyscope import figures, figures_structures
 from alloyscope.config import Config, Split, Task
 from alloyscope.errors import StoreError
+from alloyscope.figures_potential import validation
 from alloyscope.ids import particle_id
 from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
+from alloyscope.steps.page import embed, render
 from alloyscope.store.atomic import read_json, write_text
 from alloyscope.store.images import CLEAN, COUNTS, read_images
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.tables import read_table
 from alloyscope.structure import statistics
-from alloyscope.wording import duration, interval, mean_and_spread, minus, number
+from alloyscope.wording import interval, minus, number
 
 GALLERY = 8
-# how the page names the columns of structures.parquet, with unit; {first} is the first species
-DESCRIPTORS = {
-    "n_atoms": "atoms",
-    "fraction_first": "{first} fraction",
-    "R_g_A": "radius of gyration R_g (Å)",
-    "eta": "chemical order η",
-    "d_com_over_Rg": "distance of the species' centres / R_g",
-    "radial_segregation_A": "{first} further out than {second} by (Å)",
-    "coverage": "{first} share of the surface atoms",
-    "mixing_sigma": "mixing σ (1 separated, 0 mixed)",
-    "warren_cowley_alpha": "Warren–Cowley α (1 separated, 0 random)",
-    "potential_energy_eV": "potential energy (eV)",
-}
 # metric, words, unit, its baseline, what that is
 SCORES: dict[Task, tuple[tuple[str, str, str, str, str], ...]] = {
     "reading": (
@@ -65,17 +48,20 @@ SCORES: dict[Task, tuple[tuple[str, str, str, str, str], ...]] = {
     ),
 }
 ERRORS = {"size_mae_atoms", "composition_mae"}  # of these, lower is better
-RULES = ("potential", "plan", "md", "structures", "hrtem", "dataset", "train", "evaluate", "report")
-
-
-def embed(figure: Figure, alt: str, kind: str = "svg") -> Markup:
-    """A figure as an <img> that carries its own data."""
-    buffer = BytesIO()
-    with rc_context({"svg.hashsalt": alt}):
-        figure.savefig(buffer, format=kind, dpi=144, metadata={"Date": None} if kind == "svg" else None)
-    mime = "image/svg+xml" if kind == "svg" else "image/png"
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return Markup(f'<img alt="{html.escape(alt)}" src="data:{mime};base64,{data}">')
+RULES = (
+    "potential",
+    "plan",
+    "md",
+    "files",
+    "describe",
+    "structures",
+    "statistics",
+    "hrtem",
+    "dataset",
+    "train",
+    "evaluate",
+    "report",
+)
 
 
 def read_csv(path: Path, separator: str = ",") -> pd.DataFrame:
@@ -103,13 +89,13 @@ def counts_of(structures: pd.DataFrame, images: pd.DataFrame) -> dict[str, Any]:
                 "particles": len(particles),
                 "valid": int(particles["valid"].sum()),
                 "images": int(pictures["valid"].sum()),
-                **{order: int((particles["ordering"] == order).sum()) for order in ("core_shell", "janus")},
+                **{order: int((particles["ordering"] == order).sum()) for order in statistics.ORDERS},
             }
         )
     return {
         "particles": len(structures),
         "valid": int(structures["valid"].sum()),
-        "failures": statistics.failures(structures),
+        "failures": statistics.failures(structures, alike=True),
         "retried": int((structures["attempts"] > 1).sum()),
         "images": int(images["valid"].sum()),
         "splits": per_split,
@@ -117,27 +103,14 @@ def counts_of(structures: pd.DataFrame, images: pd.DataFrame) -> dict[str, Any]:
 
 
 def structure_section(structures: pd.DataFrame, config: Config) -> dict[str, Any]:
-    first, second = config.particles.species
-    table = statistics.by_protocol(structures, list(DESCRIPTORS))
-    protocols = list(dict.fromkeys(table["protocol"]))
-    cells = {(row.descriptor, row.protocol): (row.mean, row.std) for row in table.itertuples()}
+    """What the page on structures tells at length: the order of the particles, and how far criteria agree."""
+    labels = structures.loc[structures["valid"], "ordering"].dropna()
+    agreement = {words: statistics.agreement(structures, name) for name, words in statistics.CRITERIA.items()}
     return {
-        "protocols": protocols,
-        "descriptors": [
-            (words.format(first=first, second=second), [cells[name, protocol] for protocol in protocols])
-            for name, words in DESCRIPTORS.items()
-        ],
-        "criteria": [
-            {
-                "name": words,
-                "agreement": statistics.agreement(structures, name),
-                "core_shell": statistics.core_shell_share(structures, name),
-            }
-            for name, words in statistics.CRITERIA.items()
-        ],
-        "sizes": embed(figures.sizes_and_compositions(structures), "Sizes and compositions of the particles"),
-        "orders": embed(
-            figures.order_plane(structures, config.labels.d_com_over_Rg_limit),
+        "orders": {order: statistics.Share(int((labels == order).sum()), len(labels)) for order in statistics.ORDERS},
+        "agreement": {words: share for words, share in agreement.items() if share.total},
+        "plane": embed(
+            figures_structures.order_plane(structures, config.labels.d_com_over_Rg_limit),
             "Chemical order against the distance of the species' centres",
         ),
     }
@@ -262,7 +235,8 @@ def provenances(folder: Path, config: Config) -> list[Mapping[str, Any]]:
         for seed in config.training.seeds
     ]
     found = [read_json(folder / name).get("provenance", {}) for name in accounts if (folder / name).exists()]
-    chunks = [next(iter(sorted((folder / stage).glob("chunk-*.json"))), None) for stage in ("structures", "hrtem")]
+    folders = ("structures", "descriptors", "hrtem")
+    chunks = [next(iter(sorted((folder / place).glob("chunk-*.json"))), None) for place in folders]
     found += [Manifest.read(path).provenance for path in chunks if path is not None]
     order = {stage: place for place, stage in enumerate(RULES)}
     return sorted((entry for entry in found if entry.get("stage") in order), key=lambda entry: order[entry["stage"]])
@@ -321,19 +295,6 @@ def sentences(config: Config, counts: Mapping[str, Any], scores: list[dict[str, 
     return lines
 
 
-def environment() -> jinja2.Environment:
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("alloyscope", "data/report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"number": number, "duration": duration}
-    made.globals |= {"interval": interval, "mean_and_spread": mean_and_spread}
-    return made
-
-
 def run(*, folder: Path, config: Config, out: Path) -> None:
     """Write index.html and, beside it, summary.txt.
 
@@ -356,29 +317,31 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
     scores = [row for task, found in tasks.items() if found for row in score_rows(task, found.runs, found.metrics)]
     lines = sentences(config, counts, scores)
     seconds = {row["rule"]: row["seconds"] for row in times}
-    page = (
-        environment()
-        .get_template("index.html")
-        .render(
-            config=config,
-            settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-            folder=folder,
-            out=out,
-            counts=counts,
-            scores=scores,
-            lines=lines,
-            structures=structure_section(structures, config),
-            gallery=gallery(folder, images, pixel_size_A),
-            reading=reading_section(reading, first) if reading else None,
-            denoising=denoising_section(denoising, pixel_size_A) if denoising else None,
-            potential=potential,
-            times=times,
-            times_figure=embed(figures.run_times(seconds), "Time per rule") if times else None,
-            md_core_s=float(structures["seconds"].sum()),
-            released=released,
-            stages=stages,
-            own=watch.record(),
-        )
+    page = render(
+        "index.html",
+        config=config,
+        words=figures.WORDS,
+        settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        folder=folder,
+        out=out,
+        counts=counts,
+        scores=scores,
+        lines=lines,
+        structures=structure_section(structures, config),
+        gallery=gallery(folder, images, pixel_size_A),
+        reading=reading_section(reading, first) if reading else None,
+        denoising=denoising_section(denoising, pixel_size_A) if denoising else None,
+        potential=potential,
+        potential_figure=embed(
+            validation(pd.DataFrame(potential["checks"]), potential["curves"], potential["set"]["name"]),
+            "Checks of the potential",
+        ),
+        times=times,
+        times_figure=embed(figures.run_times(seconds), "Time per rule") if times else None,
+        md_core_s=float(structures["seconds"].sum()),
+        released=released,
+        stages=stages,
+        own=watch.record(),
     )
     write_text(out.with_name("summary.txt"), "\n".join(lines) + "\n")
     write_text(out, page)

@@ -132,8 +132,10 @@ def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:
     return {
         "potential": single("potential", "potential/validation.json"),
         "plan": single("plan", "plan/particles.parquet"),
-        "md": chunked("md", "structures", config.md.particles_per_chunk),
+        config.particles.source: chunked(config.particles.source, "structures", config.md.particles_per_chunk),
+        "describe": chunked("describe", "descriptors", imaging_capacity(config)),
         "structures": single("structures", "structures/structures.parquet"),
+        "statistics": single("statistics", "report/statistics.html"),
         "hrtem": chunked("hrtem", "hrtem", imaging_capacity(config)),
         "dataset": single("dataset", "hrtem/dataset.json"),
         "train": per_run("train", "training/{task}/{run}/run.json"),
@@ -177,14 +179,15 @@ def md_made(folder: Path, config: Config) -> Made:
     return Made(text, left, cores_per_job(found), reasons)
 
 
-def hrtem_made(folder: Path, config: Config) -> Made:
+def made_of_valid(folder: Path, config: Config, each: int, what: str) -> Made:
+    """Of a stage in imaging chunks that makes `each` things of every valid particle."""
     capacity, total = imaging_capacity(config), config.campaign.n_particles
-    found = manifests_in(folder / "hrtem", config, capacity)
-    images = sum(len(manifest.valid_particles) for manifest in found.values()) * config.imaging.views
+    found = manifests_in(folder, config, capacity)
+    things = sum(len(manifest.valid_particles) for manifest in found.values()) * each
     particles = sum(chunk_of(n, total, capacity).count for n in found)
     spent_s = sum(manifest.provenance["core_s"] for manifest in found.values())
     left = spent_s / particles * (total - particles) if particles else None
-    return Made(f"{images} images", left, cores_per_job(found), Counter())
+    return Made(f"{things} {what}", left, cores_per_job(found), Counter())
 
 
 def stage_status(stage: str, planned: list[Job], started: set[Path], alive: bool, made: Made | None) -> StageStatus:
@@ -243,7 +246,11 @@ def run(*, folder: Path) -> str:
     place = Workplace.of(folder)
     alive = place.alive
     started = place.started()
-    made = {"md": md_made(folder, config), "hrtem": hrtem_made(folder, config)}
+    made = {
+        config.particles.source: md_made(folder, config),
+        "describe": made_of_valid(folder / "descriptors", config, 1, "particles"),
+        "hrtem": made_of_valid(folder / "hrtem", config, config.imaging.views, "images"),
+    }
     stages = [
         stage_status(stage, planned, started, alive, made.get(stage)) for stage, planned in jobs(config, folder).items()
     ]

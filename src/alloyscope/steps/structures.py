@@ -1,97 +1,41 @@
-"""Describe and label every particle in one table.
+"""Label every particle in one table.
 
-Reads the manifests and structures of all md chunks (with --min-chunks: of those finished so far) and compares each
-file with its checksum. Writes one row per planned particle: what was planned, whether it is valid, and chemical-order
-and shape descriptors of its last snapshot; a failed particle keeps its row and its reason. Beside the table stands a
-JSON file of the same name with counts and provenance.
+Reads the manifests and tables of all described chunks (with --min-chunks: of those finished so far) and compares each
+table with its checksum. Writes one row per planned particle: what the step `describe` found, its split and its labels;
+a failed particle keeps its row and its reason. Beside the table stands a JSON file of the same name with counts and
+provenance.
 """
 
 import argparse
-from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from alloyscope.config import LabelsSection, ParticlesSection, SplitsSection
-from alloyscope.contracts import Structure
 from alloyscope.errors import StoreError
-from alloyscope.ids import chunk_name, particle_id
-from alloyscope.plan import RECIPES, particle, split_of
+from alloyscope.ids import chunk_name
+from alloyscope.plan import RECIPES, splits_of
 from alloyscope.progress import progress
 from alloyscope.provenance import Stopwatch
+from alloyscope.steps import describe
 from alloyscope.steps.arguments import add_section
 from alloyscope.store.atomic import digest, write_json
-from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all, require_one_setting
-from alloyscope.store.structures import by_particle, read_structures
-from alloyscope.store.tables import write_table
-from alloyscope.structure import order, shape, statistics
+from alloyscope.store.manifests import Manifest, finished, manifest_name, require_one_setting
+from alloyscope.store.tables import Columns, read_table, write_table
+from alloyscope.structure import order, statistics
 
-DESCRIPTORS = (
-    "eta",
-    "d_com_A",
-    "R_g_A",
-    "d_com_over_Rg",
-    "coverage",
-    "radial_segregation_A",
-    "mixing_sigma",
-    "warren_cowley_alpha",
-    "surface_fraction_first",
-    "surface_fraction_second",
-    "largest_cluster_fraction",
-)
-COLUMNS = {
-    "particle": "int64",
-    "particle_id": "string",
-    "chunk": "int64",
-    "valid": "bool",
-    "reason": "string",
-    "attempts": "int64",
-    "seconds": "float64",
-    "protocol": "string",
-    "split": "string",
-    "species_first": "string",
-    "species_second": "string",
-    "n_atoms": "int64",
-    "n_first": "int64",
-    "n_second": "int64",
-    "fraction_first": "float64",
-    **dict.fromkeys(DESCRIPTORS, "float64"),
-    "order_protocol": "string",
-    "order_eta": "string",
-    "order_d_com": "string",
-    "ordering": "string",
-    "potential_energy_eV": "float64",
-    "temperature_K": "float64",
-}
-
-
-def describe(structure: Structure, species: tuple[str, str]) -> dict[str, float]:
-    """Every descriptor of a snapshot, by the names of `DESCRIPTORS`."""
-    body = shape.Nanoparticle.of(structure, species)
-    bonds = order.Bonds.of(body)
-    d_com, R_g = order.centre_distance_A(body), body.radius_of_gyration_A
-    return {
-        "eta": order.eta(body),
-        "d_com_A": d_com,
-        "R_g_A": R_g,
-        "d_com_over_Rg": d_com / R_g,
-        "coverage": order.coverage(body),
-        "radial_segregation_A": order.radial_segregation_A(body),
-        "mixing_sigma": bonds.mixing,
-        "warren_cowley_alpha": bonds.warren_cowley,
-        "surface_fraction_first": shape.surface_fraction(body, body.first),
-        "surface_fraction_second": shape.surface_fraction(body, ~body.first),
-        "largest_cluster_fraction": shape.largest_cluster_fraction(body),
-    }
+LABELS = ("order_protocol", "order_eta", "order_d_com", "ordering")
+COLUMNS: Columns = {**describe.COLUMNS, "split": "string", **dict.fromkeys(LABELS, "string")}
 
 
 def run(
     *,
-    structures: Path,
+    descriptors: Path,
     n_chunks: int,
     min_chunks: int | None,
+    capacity: int,
     seed: int,
     particles: ParticlesSection,
     splits: SplitsSection,
@@ -100,23 +44,35 @@ def run(
 ) -> None:
     """Write the table of particles.
 
+    Args:
+        descriptors: Folder of the described chunks.
+        n_chunks: Imaging chunks of the campaign.
+        min_chunks: None: all are needed; a number: so many are enough.
+        capacity: Particles of a full imaging chunk.
+        seed: Seed of the campaign.
+        particles: What was planned.
+        splits: Shares of the splits.
+        labels: What orders a particle.
+        out: Table to write; its account stands beside it.
+
     Raises:
-        StoreError: a chunk is missing, damaged, or holds other particles than its manifest and the plan say.
+        StoreError: a chunk is missing, damaged, of another plan, or holds other particles than its manifest says.
     """
     watch = Stopwatch("structures")
-    numbers = finished(structures, n_chunks, min_chunks)
-    rows: list[dict[str, Any]] = []
-    digests = []
-    manifests = read_all(structures, numbers)
-    require_one_setting(manifests, structures)
-    for manifest in progress(manifests, len(manifests), "structures"):
-        digests.append(manifest.digest)
-        rows += _chunk_rows(structures, manifest, particles=particles, splits=splits, labels=labels, seed=seed)
-    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    numbers = finished(descriptors, n_chunks, min_chunks)
+    manifests, parts = [], []
+    for number in progress(numbers, len(numbers), "chunks"):
+        manifest = Manifest.read(descriptors / manifest_name(number))
+        parts.append(chunk_rows(manifest, descriptors, capacity, seed, particles))
+        manifests.append(replace(manifest, slots=()))  # a million slots take 170 MB
+    require_one_setting(manifests, descriptors)
+    table = pd.concat(parts, ignore_index=True)
+    if min_chunks is None:
+        require_no_hole(table, descriptors, capacity)
+    table = labelled(table, splits, labels, seed)
+    sections = (particles.as_json(), splits.as_json(), labels.as_json())
     account = {
-        "digest": digest(
-            str(RECIPES["structures"]), str(seed), particles.as_json(), splits.as_json(), labels.as_json(), *digests
-        ),
+        "digest": digest(str(RECIPES["structures"]), str(seed), *sections, *(found.digest for found in manifests)),
         "chunks": len(numbers),
         "particles": len(table),
         "valid": int(table["valid"].sum()),
@@ -128,83 +84,71 @@ def run(
     write_table(out, table, COLUMNS)
 
 
-def _chunk_rows(
-    folder: Path,
-    manifest: Manifest,
-    *,
-    particles: ParticlesSection,
-    splits: SplitsSection,
-    labels: LabelsSection,
-    seed: int,
-) -> list[dict[str, Any]]:
-    path = folder / f"chunk-{chunk_name(manifest.chunk)}.extxyz"
+def chunk_rows(manifest: Manifest, folder: Path, capacity: int, seed: int, particles: ParticlesSection) -> pd.DataFrame:
+    """Rows of one chunk, checked against its manifest.
+
+    Raises:
+        StoreError: the table is damaged, of another plan, or holds other particles than the manifest.
+    """
+    path = folder / f"chunk-{chunk_name(manifest.chunk)}.parquet"
+    mend = f"delete {folder / manifest_name(manifest.chunk)} and run snakemake again"
     manifest.verify(folder)
-    frames = by_particle(read_structures(path)) if manifest.valid_particles else {}
-    if tuple(frames) != manifest.valid_particles:
+    sections = manifest.provenance.get("sections", {})
+    made_for = {"seed": manifest.provenance.get("seed"), "section particles": sections.get("particles")}
+    wanted = {"seed": seed, "section particles": particles.model_dump(mode="json")}
+    if other := [name for name in wanted if made_for[name] != wanted[name]]:
+        raise StoreError(f"{path}: belongs to another plan, made for another {' and '.join(other)}; {mend}")
+    rows = read_table(path)
+    slots = np.array([(slot.particle, slot.valid) for slot in manifest.slots], np.int64).reshape(-1, 2)
+    first = manifest.chunk * capacity
+    sound = (
+        manifest.files.keys() == {path.name}
+        and set(rows) == set(describe.COLUMNS)
+        and 0 < len(slots) <= capacity
+        and np.array_equal(slots[:, 0], first + np.arange(len(slots)))
+        and np.array_equal(rows[["particle", "valid"]].to_numpy(np.int64), slots)
+    )
+    if not sound:
         raise StoreError(
-            f"{path}: must hold the {len(manifest.valid_particles)} valid particles of its manifest in order; "
-            f"holds {len(frames)}; delete {folder / manifest_name(manifest.chunk)} and run snakemake again"
+            f"{path}: must hold the {len(slots)} particles of its manifest in order, {capacity} at most, from {first} "
+            f"on; holds {len(rows)}; {mend}"
         )
-    rows = []
-    for slot in manifest.slots:
-        planned = particle(slot.particle, particles, seed)
-        row = asdict(slot) | {
-            "particle_id": particle_id(slot.particle),
-            "chunk": manifest.chunk,
-            "protocol": planned.protocol,
-            "split": split_of(slot.particle, splits, seed),
-            "species_first": planned.species[0],
-            "species_second": planned.species[1],
-            "n_atoms": planned.n_atoms,
-            "n_first": planned.counts[0],
-            "n_second": planned.counts[1],
-            "fraction_first": planned.counts[0] / planned.n_atoms,
-        }
-        if slot.valid:
-            last = frames[slot.particle][-1]
-            counts = Counter(last.elements)
-            if not counts <= Counter(planned.elements):  # fewer is fine: atoms evaporate
-                raise StoreError(
-                    f"{path}: particle {slot.particle} must be {_formula(planned.elements)} as planned, less what "
-                    f"evaporated; holds {_formula(last.elements)}; it belongs to another plan: delete "
-                    f"{folder / manifest_name(manifest.chunk)} and run snakemake again"
-                )
-            n_first, n_second = (counts[element] for element in planned.species)
-            row |= {
-                "n_atoms": n_first + n_second,
-                "n_first": n_first,
-                "n_second": n_second,
-                "fraction_first": n_first / (n_first + n_second),
-            }
-            row |= _measured(last, planned.species, labels, row)
-        rows.append(row)
     return rows
 
 
-def _measured(
-    structure: Structure, species: tuple[str, str], labels: LabelsSection, row: dict[str, Any]
-) -> dict[str, Any]:
-    found = describe(structure, species)
-    eta, d_com_over_Rg = found["eta"], found["d_com_over_Rg"]
-    return {
-        **found,
-        "order_protocol": order.ORDER_OF_PROTOCOL[row["protocol"]],
-        "order_eta": order.label_by_eta(eta),
-        "order_d_com": order.label_by_centres(d_com_over_Rg, labels.d_com_over_Rg_limit),
-        "ordering": order.label(labels, row["protocol"], eta, d_com_over_Rg),
-        "potential_energy_eV": structure.info["potential_energy_eV"],
-        "temperature_K": structure.info["temperature_K"],
-    }
+def require_no_hole(table: pd.DataFrame, folder: Path, capacity: int) -> None:
+    """Every particle up to the last has a row.
+
+    Raises:
+        StoreError: one has none; names its chunk.
+    """
+    absent = np.flatnonzero(table["particle"].to_numpy() != np.arange(len(table)))
+    if len(absent):
+        particle = int(absent[0])
+        raise StoreError(
+            f"{folder}: no row for particle {particle}, though later ones have theirs; "
+            f"delete {folder / manifest_name(particle // capacity)} and run snakemake again"
+        )
 
 
-def _formula(elements: tuple[str, ...]) -> str:
-    return " ".join(f"{elements.count(symbol)} {symbol}" for symbol in sorted(set(elements)))
+def labelled(table: pd.DataFrame, splits: SplitsSection, labels: LabelsSection, seed: int) -> pd.DataFrame:
+    """The table with split and labels; a failed particle has none of the latter."""
+    protocols = table["protocol"].where(table["valid"])
+    eta, d_com_over_Rg = (table[name].to_numpy(np.float64) for name in ("eta", "d_com_over_Rg"))
+    return table.assign(
+        split=splits_of(table["particle"].to_numpy(np.int64), splits, seed),
+        order_protocol=order.label_by_protocol(protocols),
+        order_eta=order.label_by_eta(eta),
+        order_d_com=order.label_by_centres(d_com_over_Rg, labels.d_com_over_Rg_limit),
+        ordering=order.label(labels, protocols, eta, d_com_over_Rg),
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--structures", type=Path, required=True, help="folder of the md chunks")
-    parser.add_argument("--chunks", type=int, required=True, help="number of md chunks of the campaign")
+    parser.add_argument("--descriptors", type=Path, required=True, help="folder of the described chunks")
+    parser.add_argument("--chunks", type=int, required=True, help="imaging chunks of the campaign")
     parser.add_argument("--min-chunks", type=int, help="work on the chunks finished so far, at least this many")
+    parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     add_section(parser, "particles", ParticlesSection)
     add_section(parser, "splits", SplitsSection)
@@ -214,9 +158,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     run(
-        structures=arguments.structures,
+        descriptors=arguments.descriptors,
         n_chunks=arguments.chunks,
         min_chunks=arguments.min_chunks,
+        capacity=arguments.capacity,
         seed=arguments.seed,
         particles=arguments.particles,
         splits=arguments.splits,

@@ -28,7 +28,7 @@ class Manifest:
     """Account of a chunk.
 
     Attributes:
-        stage: "md", "hrtem" or "haadf".
+        stage: "md", "files", "describe" or "hrtem".
         chunk: Chunk number.
         digest: Digest of everything the data depend on.
         slots: One per particle of the chunk, in order.
@@ -122,6 +122,21 @@ def require_one_setting(manifests: Sequence[Manifest], folder: Path) -> None:
         raise StoreError(
             f"{folder}: {len(odd)} of {len(manifests)} chunks were made with other settings than the rest: "
             f"{', '.join(odd[:5])}{' …' if len(odd) > 5 else ''}; delete them and run snakemake again"
+        )
+
+
+def require_particles(slots: Sequence[Slot], chunk: int, capacity: int, folder: Path) -> None:
+    """The slots of md chunks are the particles of this imaging chunk, in order, none left out.
+
+    Raises:
+        StoreError: they are not.
+    """
+    got = [slot.particle for slot in slots]
+    first = chunk * capacity
+    if not 0 < len(got) <= capacity or got != list(range(first, first + len(got))):
+        raise StoreError(
+            f"{folder}: imaging chunk {chunk_name(chunk)} needs the particles from {first} on, {capacity} at most, "
+            f"in order; its md manifests hold {len(got)}: {got[:3]} … {got[-1:]}"
         )
 
 

@@ -4,17 +4,21 @@ Every descriptor that compares the two species is NaN for a particle of one spec
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from alloyscope.config import LabelsSection, Protocol
+from alloyscope.config import LabelsSection
 from alloyscope.structure.shape import Nanoparticle
 
 Ordering = Literal["core_shell", "janus"]
+Floats = NDArray[np.float64]  # (n,), one per particle
+Labels = NDArray[np.object_]  # (n,), an Ordering or None each
 
-ORDER_OF_PROTOCOL: dict[Protocol, Ordering] = {"gas_quench": "core_shell", "droplets": "janus"}  # what each aims at
+ORDER_OF_PROTOCOL: dict[str, Ordering] = {"gas_quench": "core_shell", "droplets": "janus"}  # what each aims at
 OUTER_SHELL = 0.8  # docs/physics.md §2: "out" lies beyond this many R_g from the centre
 
 
@@ -87,25 +91,32 @@ class Bonds:
         return 1 - self.unlike * 2 * self.total / (ends_first * ends_second)
 
 
-def label_by_eta(eta: float) -> Ordering | None:
+def label_by_protocol(protocols: Iterable[str]) -> Labels:
+    """What each protocol aims at; None for any other word."""
+    return np.array([ORDER_OF_PROTOCOL.get(protocol) for protocol in protocols], dtype=np.object_)
+
+
+def label_by_eta(eta: Floats) -> Labels:
     """Core-shell where η > 0; None where η does not exist."""
-    if math.isnan(eta):
-        return None
-    return "core_shell" if eta > 0 else "janus"
+    return _label(eta > 0, eta)
 
 
-def label_by_centres(d_com_over_Rg: float, limit: float) -> Ordering | None:
+def label_by_centres(d_com_over_Rg: Floats, limit: float) -> Labels:
     """Core-shell where the species' centres nearly coincide; None for a particle of one species."""
-    if math.isnan(d_com_over_Rg):
-        return None
-    return "core_shell" if d_com_over_Rg < limit else "janus"
+    return _label(d_com_over_Rg < limit, d_com_over_Rg)
 
 
-def label(labels: LabelsSection, protocol: Protocol, eta: float, d_com_over_Rg: float) -> Ordering | None:
-    """The label that the configuration chooses."""
+def _label(core_shell: NDArray[np.bool_], criterion: Floats) -> Labels:
+    labels = np.where(core_shell, "core_shell", "janus").astype(np.object_)
+    labels[np.isnan(criterion)] = None
+    return labels
+
+
+def label(labels: LabelsSection, protocols: Iterable[str], eta: Floats, d_com_over_Rg: Floats) -> Labels:
+    """The label that the configuration chooses, of many particles."""
     match labels.ordering:
         case "protocol":
-            return ORDER_OF_PROTOCOL[protocol]
+            return label_by_protocol(protocols)
         case "eta":
             return label_by_eta(eta)
         case "d_com":

@@ -1,0 +1,104 @@
+"""What the benchmarks share: figures, the file they are written to, the table that is printed.
+
+`python benchmarks/NAME.py` writes results/bench/NAME.json; `alloyscope record` quotes figures from there.
+"""
+
+import argparse
+import math
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from alloyscope import provenance
+from alloyscope.errors import AlloyscopeError
+from alloyscope.store.atomic import write_json
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured number.
+
+    Attributes:
+        value: The number.
+        unit: Its unit, "" for a ratio.
+        against: What it is compared with, or how it was measured.
+        min, max: Extremes of the runs, or the ends of an interval; None for a single run.
+        runs: Measurements that went into it.
+    """
+
+    value: float
+    unit: str
+    against: str
+    min: float | None = None
+    max: float | None = None
+    runs: int = 1
+
+    def __post_init__(self) -> None:
+        numbers = [number for number in (self.value, self.min, self.max) if number is not None]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"a figure must be finite; got {self}")
+
+    @classmethod
+    def median(cls, values: Sequence[float], unit: str, against: str) -> Self:
+        """The median of several runs, between their extremes."""
+        return cls(statistics.median(values), unit, against, min(values), max(values), len(values))
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Command line of a benchmark, with the option that all of them have."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument(
+        "--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="default: results/bench"
+    )
+    return made
+
+
+def table(figures: dict[str, Figure]) -> str:
+    """Figures as columns of text."""
+    rows = [("figure", "value", "min – max", "unit", "runs", "against")]
+    for name, figure in figures.items():
+        span = "" if figure.min is None or figure.max is None else f"{figure.min:.4g} – {figure.max:.4g}"
+        rows.append((name, f"{figure.value:.4g}", span, figure.unit, str(figure.runs), figure.against))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def publish(area: str, figures: dict[str, Figure], out: Path, config: str = "") -> Path:
+    """Write results/bench/<area>.json and print the same as a table.
+
+    Args:
+        area: Name of the benchmark, and of its file.
+        figures: By name; a name is used by one benchmark only.
+        out: Folder of the files.
+        config: Digest of the config that was measured, if any.
+    """
+    path = out / f"{area}.json"
+    write_json(
+        path,
+        {
+            "figures": {name: asdict(figure) for name, figure in figures.items()},
+            "machine": provenance.machine(),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "command": shlex.join(["python", f"benchmarks/{area}.py", *sys.argv[1:]]),
+            "config": config,
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        },
+    )
+    print(f"\n{table(figures)}\n\n{path}", flush=True)
+    return path
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a benchmark; what the user can mend is one line, not a traceback."""
+    try:
+        main()
+    except AlloyscopeError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")

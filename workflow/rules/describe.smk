@@ -1,0 +1,46 @@
+# in:  the manifests of the md chunks that make up this imaging chunk; potential/AgCo.eam.fs; sections `particles` and
+#      `md`
+# out: descriptors/chunk-000042.json       manifest, written last
+#      descriptors/chunk-000042.parquet    one row per planned particle: all that depends on neither labels nor splits
+
+
+rule describe:
+    input:
+        lambda wildcards: manifests("structures", plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+        potential=rules.potential.output.table,
+    output:
+        manifest=f"{RESULTS}/descriptors/chunk-{{chunk}}.json",
+    log:
+        f"{RESULTS}/logs/describe/chunk-{{chunk}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/describe/chunk-{{chunk}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        md_chunks=lambda wildcards: list(plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+        structures=f"{RESULTS}/structures",
+        capacity=plan.imaging_capacity(CAMPAIGN),
+        seed=SEED,
+        particles=section("particles"),
+        md=section("md"),
+        potential_set=CAMPAIGN.potential.set,
+        recipe=plan.RECIPES["describe"],
+    shell:
+        """
+        python -m alloyscope describe \
+            --chunk {wildcards.chunk} \
+            --md-chunks {params.md_chunks} \
+            --structures {params.structures:q} \
+            --capacity {params.capacity} \
+            --seed {params.seed} \
+            --particles {params.particles:q} \
+            --md {params.md:q} \
+            --potential-set {params.potential_set:q} \
+            --potential {input.potential:q} \
+            --manifest {output.manifest:q} \
+            2>{log:q}
+        """
