@@ -23,7 +23,7 @@ from alloyscope.sections import Draw
 
 # Raised by hand when a stage's results change; passed as params, so Snakemake reruns that stage and what follows.
 RECIPES = {
-    "potential": 1,
+    "potential": 2,
     "md": 1,
     "files": 1,
     "describe": 1,

@@ -213,14 +213,30 @@ def build(folder: Path, pixels: int = 32) -> Config:
             "tolerance": 4e-4,
             "unit": "eV/atom",
             "passed": True,
-            "source": "analytic formula, 20 random clusters",
-        }
+            "kind": "formula",
+            "source": "formula",
+            "reason": "far below kT",
+        },
+        {
+            "name": "Ag dimer energy",
+            "value": -2.8,
+            "reference": -1.65,
+            "tolerance": 0.165,
+            "unit": "eV",
+            "passed": False,
+            "kind": "experiment",
+            "source": "spectroscopy",
+            "reason": "10 %",
+        },
     ]
+    r_A = np.linspace(2, 5, 4).tolist()
+    curves = [{"pair": "Ag-Co", "r_A": r_A, "energy_eV": [1e-9] * 4, "force_eV_per_A": [1e-8] * 4}]
     write_json(
         folder / "potential" / "validation.json",
         {
             "set": {"name": "AgCo", "description": "second-moment potential"},
             "checks": checks,
+            "curves": curves,
             "provenance": Stopwatch("potential").record(),
         },
     )

@@ -74,6 +74,10 @@ def test_failed_particle_is_counted_with_its_reason_escaped(page):
     assert "… clusters &lt;after&gt; … attempts" in page
 
 
+def test_a_missed_experiment_is_shown_with_its_reason(page):
+    assert re.search(r'Ag dimer energy.*<span class="fault">outside</span>.*spectroscopy; 10 %', page)
+
+
 def test_every_picture_is_there_once(page):
     images = Page(page).images
     assert len(images) == len(set(images))

@@ -1,6 +1,6 @@
 # in:  section `potential`
 # out: potential/AgCo.eam.fs        the tabulated second-moment potential (LAMMPS setfl)
-#      potential/validation.json    table against formula, bulk and cluster checks
+#      potential/validation.json    table against formula, bulk and cluster checks; validation.svg beside it
 
 
 rule potential:
@@ -22,7 +22,8 @@ rule potential:
         runtime=20,
     params:
         potential=section("potential"),
-        parameters=PARAMETERS.as_json(),  # a set of the user's own may change under the same name
+        # what the table is made of: a set of the user's own may change under the same name
+        parameters=PARAMETERS.model_copy(update={"references": ()}).as_json(),
         folder=lambda wildcards, output: Path(output.table).parent,
         recipe=plan.RECIPES["potential"],
     shell:
