@@ -231,6 +231,14 @@ def test_ideal_clusters_by_their_coordination(name: str, neighbours: dict[int, i
     assert dict(zip(*np.unique(counts, return_counts=True), strict=True)) == neighbours
 
 
+@pytest.mark.parametrize(("name", "contacts"), [("Ag38 truncated octahedron", 144), ("Ag75 Marks decahedron", 319)])
+def test_ideal_clusters_by_their_contacts(name: str, contacts: int):
+    # nearest-neighbour contacts of the Lennard-Jones minima, Wales and Doye, J. Phys. Chem. A 101, 5111 (1997)
+    distances = validate.ideal_cluster(name, AGCO).get_all_distances()
+    reach = 1.2 * AGCO.pair("Ag", "Ag").r0_A
+    assert ((distances < reach) & (distances > 0)).sum() == 2 * contacts
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -5,7 +5,7 @@ Tolerances stand here and in the data of the sets, each with its reason; none wa
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import combinations_with_replacement, product
@@ -261,30 +261,15 @@ def reference_checks(parameters: ParameterSet, reference: dict[str, Any], table:
         )
 
 
-SHAPES = ("icosahedron", "truncated octahedron", "octahedron", "cuboctahedron", "decahedron")
-LARGEST = 2000
-
-
-def _shapes(shape: str, element: str, lattice_A: float) -> Iterator[Atoms]:
-    if shape == "icosahedron":
-        yield from (Icosahedron(element, shells, latticeconstant=lattice_A) for shells in range(2, 9))
-    elif shape == "octahedron":
-        yield from (Octahedron(element, length, latticeconstant=lattice_A) for length in range(2, 14))
-    elif shape == "cuboctahedron":
-        yield from (Octahedron(element, 2 * cut + 1, cut, latticeconstant=lattice_A) for cut in range(1, 7))
-    elif shape == "truncated octahedron":
-        for length in range(3, 18):
-            # cut evenly at 2 cut + 1 = length the square faces meet: that is a cuboctahedron
-            yield from (
-                Octahedron(element, length, cut, latticeconstant=lattice_A)
-                for cut in range(1, (length - 1) // 2 + 1)
-                if 2 * cut + 1 < length
-            )
-    else:
-        yield from (
-            Decahedron(element, p, q, r, latticeconstant=lattice_A)
-            for p, q, r in product(range(2, 7), range(1, 7), range(4))
-        )
+# name → how ase.cluster builds each size of it. Cut so far that 2 cut + 1 = length, an octahedron is a cuboctahedron
+SHAPES: dict[str, tuple[Callable[..., Atoms], list[tuple[int, ...]]]] = {
+    "icosahedron": (Icosahedron, [(shells,) for shells in range(2, 9)]),
+    "octahedron": (Octahedron, [(length,) for length in range(2, 14)]),
+    "truncated octahedron": (Octahedron, [(n, cut) for n in range(4, 18) for cut in range(1, n // 2)]),
+    "cuboctahedron": (Octahedron, [(2 * cut + 1, cut) for cut in range(1, 7)]),
+    "decahedron": (Decahedron, [(p, q, 0) for p, q in product(range(2, 8), range(1, 8))]),
+    "Marks decahedron": (Decahedron, list(product(range(2, 6), range(1, 6), range(1, 4)))),
+}
 
 
 def ideal_cluster(name: str, parameters: ParameterSet) -> Atoms:
@@ -304,7 +289,9 @@ def ideal_cluster(name: str, parameters: ParameterSet) -> Atoms:
     n_atoms = sum(count for _, count in parts)
     outer = parts[-1][0]
     lattice_A = float(np.sqrt(2) * parameters.pair(outer, outer).r0_A)
-    for cluster in _shapes(shape, outer, lattice_A):
+    build, sizes = SHAPES[shape]
+    for size in sizes:
+        cluster = build(outer, *size, latticeconstant=lattice_A)
         if len(cluster) == n_atoms:
             positions = cluster.positions - cluster.positions.mean(axis=0)
             order = np.argsort(np.linalg.norm(positions, axis=1), kind="stable")
