@@ -46,7 +46,9 @@ def take(folder: Path, files: list[Path | str], count: int, first: int = 0) -> M
 def test_frames_of_all_files_in_order_are_the_particles(tmp_path: Path):
     named = icosahedron()
     named.info = {"protocol": "droplets", "potential_energy_eV": -161.4, "temperature_K": 310.0}
-    ase.io.write(tmp_path / "a.extxyz", [icosahedron(1), named])
+    odd = icosahedron(1)
+    odd.info = {"protocol": "$(touch owned)", "energy": -150.5, "temperature_K": "room"}
+    ase.io.write(tmp_path / "a.extxyz", [odd, named])
     with gzip.open(tmp_path / "b.extxyz.gz", "wt") as handle:
         ase.io.write(handle, icosahedron(20), format="extxyz")
     ase.io.write(tmp_path / "c.pdb", icosahedron(7))
@@ -57,6 +59,7 @@ def test_frames_of_all_files_in_order_are_the_particles(tmp_path: Path):
     assert [found[n][0].info["protocol"] for n in range(4)] == ["file", "droplets", "file", "file"]
     assert [found[n][0].info["origin"] for n in range(4)] == ["a.extxyz#0", "a.extxyz#1", "b.extxyz.gz#0", "c.pdb#0"]
     assert found[1][0].info["potential_energy_eV"] == -161.4
+    assert found[0][0].info["potential_energy_eV"] == -150.5
     assert math.isnan(found[0][0].info["temperature_K"])
     for snapshots in found.values():
         assert np.allclose(snapshots[0].positions_A.mean(axis=0), 0, atol=1e-6)

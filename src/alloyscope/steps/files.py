@@ -66,19 +66,29 @@ def frames(paths: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:
             ) from None
 
 
+def number_or_nan(value: object) -> float:
+    """A finite number, or NaN for whatever else a comment line holds."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan
+
+
 def structure_of(number: int, origin: str, atoms: Atoms) -> Structure:
     """A frame as a snapshot: its largest cluster, centred; what lies apart is left out as if evaporated."""
     kept = largest_cluster(atoms.positions)
     elements = tuple(symbol for symbol, inside in zip(atoms.get_chemical_symbols(), kept, strict=True) if inside)
     positions_A = np.asarray(atoms.positions[kept], dtype=np.float64)
     protocol = str(atoms.info.get("protocol", OWN))
+    energy = atoms.calc.results.get("energy") if atoms.calc else None  # where ASE puts a file's `energy`
     info = {
         "particle": number,
         "protocol": protocol if protocol in ORDER_OF_PROTOCOL else OWN,
         "snapshot": 0,
         "n_atoms": len(elements),
-        "potential_energy_eV": float(atoms.info.get("potential_energy_eV", math.nan)),
-        "temperature_K": float(atoms.info.get("temperature_K", math.nan)),
+        "potential_energy_eV": number_or_nan(atoms.info.get("potential_energy_eV", energy)),
+        "temperature_K": number_or_nan(atoms.info.get("temperature_K")),
         "origin": origin,
     }
     return Structure(elements, positions_A - positions_A.mean(axis=0), info)
