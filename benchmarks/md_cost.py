@@ -7,11 +7,10 @@ that grows slower or faster favours neither. Core-seconds count everything a par
 start, input, start-up of LAMMPS, checks. A stage held until one cluster is left is held in the plain way as often as
 in ours.
 
-The ingredients are put back one at a time, all run by `lmp`; the process is ours by `lmp` against ours. A chunk
-through the md step gives the share of its wall time inside LAMMPS's run loop, the speed of two workers, and a
-worker's memory. Relaxed energies and order of both ways are compared over all pairs.
+The ingredients are put back one at a time, all run by `lmp`; the process is ours by `lmp` against ours. Relaxed
+energies and order of both ways are compared over all pairs.
 
-Short form: python benchmarks/md_cost.py --cost 2 --small 4 --ingredients 1 --chunk 2 --atoms 60 100
+Short form: python benchmarks/md_cost.py --cost 2 --small 4 --ingredients 1 --atoms 60 100
 """
 
 import argparse
@@ -23,7 +22,6 @@ from pathlib import Path
 
 import harness
 import md_agreement
-import md_chunk
 import md_law
 import md_plain
 import numpy as np
@@ -158,7 +156,6 @@ def measure(full: Config, arguments: argparse.Namespace, folder: Path) -> dict[s
     figures = cost_figures(timed)
     some = dict.fromkeys(np.linspace(0, len(timed) - 1, arguments.ingredients).round().astype(int).tolist())
     figures |= ingredient_figures(place, [timed[number] for number in some]) if some else {}
-    figures |= md_chunk.figures(config, arguments.chunk, place.table, folder) if arguments.chunk else {}
     figures |= agreement_figures(place, compared)
     return figures | campaign_figures(full, compared, arguments.folder)
 
@@ -171,7 +168,6 @@ def main() -> None:
         "--small", type=int, default=24, metavar="N", help="small ones more, for structure (default: 24)"
     )
     parser.add_argument("--ingredients", type=int, default=4, metavar="N", help="particles of those (default: 4)")
-    parser.add_argument("--chunk", type=int, default=10, metavar="N", help="particles of the chunk (default: 10)")
     parser.add_argument("--atoms", type=int, nargs=2, metavar=("LOW", "HIGH"), help="sizes (default: the config's)")
     parser.add_argument(
         "--from",
