@@ -70,6 +70,12 @@ def table(figures: dict[str, Figure]) -> str:
     )
 
 
+def command(area: str, words: Sequence[str]) -> str:
+    """What reproduces a benchmark: where its file goes does not belong to it."""
+    kept = [word for before, word in zip(["", *words], words) if "--out" not in (before, word)]
+    return shlex.join(["python", f"benchmarks/{area}.py", *kept])
+
+
 def publish(area: str, figures: dict[str, Figure], out: Path, config: str = "") -> Path:
     """Write results/bench/<area>.json and print the same as a table.
 
@@ -87,7 +93,7 @@ def publish(area: str, figures: dict[str, Figure], out: Path, config: str = "") 
             "machine": provenance.machine(),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
-            "command": shlex.join(["python", f"benchmarks/{area}.py", *sys.argv[1:]]),
+            "command": command(area, sys.argv[1:]),
             "config": config,
             "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },

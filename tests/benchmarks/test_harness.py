@@ -61,3 +61,7 @@ def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "argv", ["benchmarks/area.py"])
     with pytest.raises(SystemExit, match=r"area\.py: no such config"):
         harness.run(fails)
+
+
+def test_command_leaves_out_where_the_file_goes():
+    assert harness.command("md_cost", ["--cost", "2", "--out", "elsewhere"]) == "python benchmarks/md_cost.py --cost 2"
