@@ -108,7 +108,7 @@ def test_what_lammps_refuses_is_said(tmp_path: Path) -> None:
 def test_the_whole_benchmark_on_two_tiny_particles(root: Path, tmp_path: Path) -> None:
     config = {"campaign": {"seed": 1}, "particles": {"n_atoms": [13, 20]}, "md": SHORT}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    options = {"config": "tiny.yaml", "cost": 2, "small": 2, "ingredients": 1, "chunk": 1, "out": "bench"}
+    options = {"config": "tiny.yaml", "cost": 2, "small": 2, "ingredients": 1, "out": "bench"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     answer = subprocess.run(
         [sys.executable, str(root / "benchmarks" / "md_cost.py"), *words], cwd=tmp_path, capture_output=True, text=True
@@ -118,6 +118,14 @@ def test_the_whole_benchmark_on_two_tiny_particles(root: Path, tmp_path: Path) -
     assert figures["md_cost_ratio"]["runs"] == 2
     assert figures["md_cost_ratio_gas_quench"]["runs"] == figures["md_cost_ratio_droplets"]["runs"] == 1
     assert {f"md_cost_factor_{name}" for name in ("timestep", "table", "skin", "process")} < figures.keys()
+    assert "md_cost_ratio_of_totals" in answer.stdout
+
+
+def test_the_chunk_benchmark_on_two_tiny_particles(root: Path, tmp_path: Path) -> None:
+    config = {"campaign": {"seed": 1}, "particles": {"n_atoms": [13, 20]}, "md": SHORT}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    words = [sys.executable, str(root / "benchmarks" / "md_chunk.py"), "--config", "tiny.yaml", "--particles", "2"]
+    subprocess.run([*words, "--out", "bench"], cwd=tmp_path, check=True, capture_output=True)
+    figures = json.loads((tmp_path / "bench" / "md_chunk.json").read_text())["figures"]
     assert 0 < figures["md_run_share"]["value"] < 1
     assert figures["md_worker_MB"]["value"] > 20
-    assert "md_cost_ratio_of_totals" in answer.stdout
