@@ -7,11 +7,11 @@ import pandas as pd
 from ase.cluster import Icosahedron
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection, SplitsSection
+from alloyscope.config import Config, DetectorSection, ImagingSection, OpticsSection, SplitsSection, parse
 from alloyscope.contracts import Structure
 from alloyscope.ids import rng_for
 from alloyscope.steps import hrtem
-from alloyscope.store.atomic import checksum, write_text
+from alloyscope.store.atomic import checksum, digest, write_json, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
 
@@ -62,6 +62,24 @@ def make_chunk(root: Path, chunk: int, md_chunks: tuple[int, ...] | None = None,
         "manifest": root / "hrtem" / manifest_name(chunk),
     }
     hrtem.run(**{**inputs, **changed})
+
+
+def configuration(particles: int, imaging: ImagingSection = IMAGING) -> Config:
+    """The config whose campaign the chunks are."""
+    return parse(
+        {
+            "campaign": {"name": "small", "n_particles": particles, "seed": SEED},
+            "md": {"particles_per_chunk": PER_CHUNK},
+            "imaging": imaging.model_dump() | {"md_chunks_per_chunk": 1},
+        }
+    )
+
+
+def write_campaign(folder: Path, particles: int, imaging: ImagingSection = IMAGING) -> None:
+    """plan/campaign.json, as the plan step leaves it."""
+    config = configuration(particles, imaging)
+    content = {"config": config.model_dump(mode="json"), "digest": digest(config.as_json())}
+    write_json(folder / "plan" / "campaign.json", content)
 
 
 def labels_table(particles: int) -> pd.DataFrame:

@@ -1,13 +1,16 @@
-# in:  the manifests of the imaging chunks, all or the first `dataset.min_chunks`; structures/structures.parquet
+# in:  the manifests of the imaging chunks, all or the first `dataset.min_chunks`; structures/structures.parquet;
+#      plan/campaign.json, for the description alone: settings of training must not release the images anew
 # out: hrtem/images.parquet    one row per image: parameters, labels, split
 #      hrtem/dataset.json      account of the released set, written last
 #      hrtem/images.zarr       the shared arrays' metadata
+#      hrtem/ro-crate-metadata.json
 
 
 rule dataset:
     input:
         manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
         structures=rules.structures.output.table,
+        campaign=ancient(rules.plan.output.campaign),
     output:
         dataset=f"{RESULTS}/hrtem/dataset.json",
         images=f"{RESULTS}/hrtem/images.parquet",
@@ -36,6 +39,7 @@ rule dataset:
             --structures {input.structures:q} \
             --imaging {params.imaging:q} \
             --detector {params.detector:q} \
+            --campaign {input.campaign:q} \
             --out {output.dataset:q} \
             2>{log:q}
         """
