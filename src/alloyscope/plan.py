@@ -76,7 +76,7 @@ def imaging_capacity(config: Config) -> int:
 
 def imaging_memory_MB(config: Config) -> int:
     """Main memory of an imaging job. With waves, three times their bytes: measured 2.75 while a shard is written."""
-    grid = 1.1 * config.imaging.field_A / WAVE_STEP_A  # at most, whatever size the FFT likes
+    grid = 1.05 * config.imaging.field_A / WAVE_STEP_A  # at most, whatever size the FFT likes
     images = imaging_capacity(config) * config.imaging.views
     return 4000 + config.imaging.store_waves * ceil(3 * 8e-6 * images * grid**2)
 

@@ -141,5 +141,5 @@ def test_whole_config_is_checked() -> None:
 def test_imaging_jobs_ask_for_the_memory_that_waves_take() -> None:
     """5000 waves of 280² points at 8 bytes are 3.14 GB; writing them takes three times as much."""
     assert imaging_memory_MB(Config()) == 4000
-    stored = imaging_memory_MB(Config(imaging=ImagingSection(store_waves=True)))
+    stored = imaging_memory_MB(Config(imaging=ImagingSection(store_waves=True, md_chunks_per_chunk=5)))
     assert 3 * 3136 <= stored - 4000 <= 1.15 * 3 * 3136
