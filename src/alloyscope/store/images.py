@@ -23,6 +23,7 @@ from alloyscope.contracts import View, require
 from alloyscope.errors import StoreError
 from alloyscope.ids import chunk_name
 from alloyscope.store.manifests import manifest_name
+from alloyscope.store.shards import read_rows
 from alloyscope.store.tables import Columns
 
 INNER_IMAGES = 8  # images read together; the largest divisor of a shard's images below this
@@ -241,24 +242,26 @@ class Stack:
             StoreError: a shard is missing or damaged; names its chunk.
         """
         images = np.empty((len(rows), *self.shape[1:]), DTYPES[self.name])
-        chunks = rows // self.array.shards[0]
+        per_shard, block = self.array.shards[0], self.array.chunks
+        chunks = rows // per_shard
         for chunk in np.unique(chunks).tolist():
-            with self._shard(chunk):
-                images[chunks == chunk] = self.array.oindex[rows[chunks == chunk]]
+            here = np.flatnonzero(chunks == chunk)
+            with self._shard(chunk) as place:
+                read_rows(place, rows[here] % per_shard, per_shard // block[0], block, images, here)
         return images
 
     def __getitem__(self, row: int) -> NDArray[Any]:
-        with self._shard(row // self.array.shards[0]):
-            return np.asarray(self.array[row])
+        image: NDArray[Any] = self.read(np.array([row]))[0]
+        return image
 
     @contextmanager
-    def _shard(self, chunk: int) -> Iterator[None]:
+    def _shard(self, chunk: int) -> Iterator[Path]:
         place = self.folder / shard_name(self.name, chunk)
         mend = f"delete {self.folder / manifest_name(chunk)} and dataset.json beside it, and run snakemake again"
         if not place.exists():
             raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is missing; {mend}")
         try:
-            yield
+            yield place
         except (RuntimeError, ValueError, OSError) as error:
             raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is damaged ({error}); {mend}") from None
 
