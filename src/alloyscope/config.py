@@ -261,6 +261,14 @@ class Config(Section):
     def folder(self) -> Path:
         return Path(self.campaign.results) / self.campaign.name
 
+    def image_settings(self) -> str:
+        """What the images are made from, as JSON: neither how many there are nor what is learned from them."""
+        later = {"dataset", "training"}
+        content = self.model_dump(
+            mode="json", exclude={"campaign": {"results", "n_particles"}} | dict.fromkeys(later, True)
+        )
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
 
 def parse(content: Any) -> Config:
     """Check a whole configuration and what its sections ask of one another.

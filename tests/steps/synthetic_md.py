@@ -122,6 +122,6 @@ def release(folder: Path, chunks: int, imaging: ImagingSection = IMAGING) -> Non
         structures=folder / "structures" / "structures.parquet",
         imaging=imaging,
         detector=DETECTOR,
-        campaign=folder / "plan" / "campaign.json",
+        config=configuration(chunks * PER_CHUNK, imaging),
         out=folder / "hrtem" / "dataset.json",
     )

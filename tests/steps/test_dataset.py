@@ -29,7 +29,6 @@ from tests.steps.synthetic_md import (
     configuration,
     labels_table,
     make_chunk,
-    write_campaign,
     write_md_chunk,
 )
 
@@ -43,7 +42,6 @@ def imaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_md_chunk(folder / "structures", chunk)
         make_chunk(folder, chunk)
     labels_table(CHUNKS * PER_CHUNK).to_parquet(folder / "structures" / "structures.parquet")
-    write_campaign(folder, CHUNKS * PER_CHUNK)
     return folder
 
 
@@ -61,7 +59,7 @@ def release(campaign: Path, **changed: Any) -> dict[str, Any]:
         "structures": campaign / "structures" / "structures.parquet",
         "imaging": IMAGING,
         "detector": DETECTOR,
-        "campaign": campaign / "plan" / "campaign.json",
+        "config": configuration(CHUNKS * PER_CHUNK, changed.get("imaging", IMAGING)),
         "out": campaign / "hrtem" / "dataset.json",
     }
     dataset.run(**{**inputs, **changed})
@@ -198,7 +196,6 @@ def test_rotations_that_are_not_uniform_are_refused(tmp_path: Path, monkeypatch:
     for chunk in range(CHUNKS):
         write_md_chunk(tmp_path / "structures", chunk)
         make_chunk(tmp_path, chunk)
-    write_campaign(tmp_path, CHUNKS * PER_CHUNK)
     labels_table(CHUNKS * PER_CHUNK).to_parquet(tmp_path / "structures" / "structures.parquet")
     with pytest.raises(GateError, match="12 rotations must be uniform"):
         release(tmp_path)
@@ -274,7 +271,8 @@ def test_crate_lists_every_file_with_its_checksum(campaign: Path) -> None:
 def test_crate_says_what_the_set_was_made_from(campaign: Path) -> None:
     release(campaign)
     found = entities(campaign)
-    assert found["#config"]["value"] == digest(configuration(CHUNKS * PER_CHUNK).as_json())
+    config = configuration(10 * CHUNKS * PER_CHUNK)  # how many there are does not matter
+    assert found["#config"]["value"] == digest(config.image_settings())
     assert found["#potential"]["citation"] == [f"{pair}: LoDiS, Ag_Co.pot" for pair in ("Ag-Ag", "Ag-Co", "Co-Co")]
 
 
@@ -283,14 +281,12 @@ def test_waves_are_released_with_the_images(tmp_path: Path) -> None:
     write_md_chunk(tmp_path / "structures", 0)
     make_chunk(tmp_path, 0, imaging=imaging)
     labels_table(PER_CHUNK).to_parquet(tmp_path / "structures" / "structures.parquet")
-    write_campaign(tmp_path, PER_CHUNK, imaging)
     assert release(tmp_path, chunks=1, imaging=imaging)["wave_grid"] == 70
     wave = open_array(tmp_path / "hrtem", "wave")
     assert (wave.shape, wave.dtype) == ((4, 70, 70), np.complex64)
     assert wave.attrs["pixel_size_A"] == pytest.approx(0.19876, abs=1e-5)  # 13.913 Å over 70 points
     assert wave.attrs["aperture_mrad"] == OPTICS.aperture_mrad
     make_chunk(tmp_path, 0)  # and no longer
-    write_campaign(tmp_path, PER_CHUNK)
     release(tmp_path, chunks=1)
     assert not [path for path in (tmp_path / "hrtem" / "images.zarr" / "wave").rglob("*") if path.is_file()]
 
@@ -301,8 +297,8 @@ def test_command_line(campaign: Path) -> None:
     words += [
         "--detector",
         DETECTOR.as_json(),
-        "--campaign",
-        str(campaign / "plan" / "campaign.json"),
+        "--config",
+        configuration(6).image_settings(),
         "--out",
         str(campaign / "hrtem" / "dataset.json"),
     ]

@@ -1,5 +1,4 @@
-# in:  the manifests of the imaging chunks, all or the first `dataset.min_chunks`; structures/structures.parquet;
-#      plan/campaign.json, for the description alone: settings of training must not release the images anew
+# in:  the manifests of the imaging chunks, all or the first `dataset.min_chunks`; structures/structures.parquet
 # out: hrtem/images.parquet    one row per image: parameters, labels, split
 #      hrtem/dataset.json      account of the released set, written last
 #      hrtem/images.zarr       the shared arrays' metadata
@@ -10,7 +9,6 @@ rule dataset:
     input:
         manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
         structures=rules.structures.output.table,
-        campaign=ancient(rules.plan.output.campaign),
     output:
         dataset=f"{RESULTS}/hrtem/dataset.json",
         images=f"{RESULTS}/hrtem/images.parquet",
@@ -29,6 +27,7 @@ rule dataset:
         capacity=plan.imaging_capacity(CAMPAIGN),
         imaging=section("imaging"),
         detector=section("detector"),
+        config=lambda wildcards: CAMPAIGN.image_settings(),
         recipe=plan.RECIPES["dataset"],
     shell:
         """
@@ -39,7 +38,7 @@ rule dataset:
             --structures {input.structures:q} \
             --imaging {params.imaging:q} \
             --detector {params.detector:q} \
-            --campaign {input.campaign:q} \
+            --config {params.config:q} \
             --out {output.dataset:q} \
             2>{log:q}
         """

@@ -1,6 +1,6 @@
 """Release the images: check every shard, join the labels, write the store's metadata.
 
-Reads the hrtem manifests, tables and shards, structures.parquet and the campaign's config. Writes images.parquet (one
+Reads the hrtem manifests, tables and shards and structures.parquet. Writes images.parquet (one
 row per image), the metadata of images.zarr, ro-crate-metadata.json, and, last, dataset.json, the account of the
 released set with the checksums of these. With --min-chunks it works on the
 chunks finished so far; rows of absent chunks do not appear.
@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from alloyscope.config import DetectorSection, ImagingSection, Split
+from alloyscope.config import Config, DetectorSection, ImagingSection, Split
 from alloyscope.errors import StoreError
 from alloyscope.ids import chunk_name
 from alloyscope.imaging import gates
@@ -25,6 +25,7 @@ from alloyscope.plan import RECIPES
 from alloyscope.progress import progress
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
+from alloyscope.steps.plan import whole_config
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, digest, write_json
 from alloyscope.store.crate import NAME as CRATE
@@ -34,7 +35,6 @@ from alloyscope.store.manifests import (
     finished,
     manifest_name,
     read_all,
-    read_config,
     require_one_setting,
 )
 from alloyscope.store.tables import Columns, read_table, write_table
@@ -60,7 +60,7 @@ def run(
     structures: Path,
     imaging: ImagingSection,
     detector: DetectorSection,
-    campaign: Path,
+    config: Config,
     out: Path,
 ) -> None:
     """Release the chunks finished.
@@ -73,7 +73,7 @@ def run(
         structures: Table of labels, structures.parquet.
         imaging: Views, pixels.
         detector: Gain and offset, for the attributes of `counts`.
-        campaign: The resolved config, plan/campaign.json.
+        config: What the images were made from, for their description.
         out: dataset.json, in the folder of the manifests; the other files are written beside it.
 
     Raises:
@@ -87,7 +87,6 @@ def run(
     if min_chunks is not None:
         manifests = labelled_chunks(manifests, labels, min(min_chunks, chunks), structures)
     verify(manifests, images)
-    config = read_config(campaign)
     band = Band.of(imaging, config.optics)
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
     table = pd.concat([chunk_rows(manifest, images, shard) for manifest in manifests], ignore_index=True)
@@ -127,7 +126,7 @@ def run(
     files = {name: checksum(images / name) for name in released}
     chunk_files = {name: known for manifest in manifests for name, known in manifest.files.items()}
     parameters = parameter_set(config.potential.set)
-    write_json(images / CRATE, crate(config, digest(config.as_json()), parameters, account, files | chunk_files))
+    write_json(images / CRATE, crate(config, digest(config.image_settings()), parameters, account, files | chunk_files))
     write_json(out, account | {"files": files | {CRATE: checksum(images / CRATE)}})
 
 
@@ -281,7 +280,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--structures", type=Path, required=True, help="structures.parquet")
     add_section(parser, "imaging", ImagingSection)
     add_section(parser, "detector", DetectorSection)
-    parser.add_argument("--campaign", type=Path, required=True, help="the resolved config, plan/campaign.json")
+    parser.add_argument("--config", type=whole_config, required=True, metavar="JSON", help="what made the images")
     parser.add_argument("--out", type=Path, required=True, help="dataset.json to write")
 
 
@@ -294,6 +293,6 @@ def main(arguments: argparse.Namespace) -> None:
         structures=arguments.structures,
         imaging=arguments.imaging,
         detector=arguments.detector,
-        campaign=arguments.campaign,
+        config=arguments.config,
         out=arguments.out,
     )

@@ -34,7 +34,7 @@ def crate(
 
     Args:
         config: Of the campaign.
-        config_digest: Digest of the whole config, as in plan/campaign.json.
+        config_digest: Digest of the settings that made the images.
         parameters: The potential and its sources.
         account: Of the released set, as in dataset.json.
         files: Path relative to the crate's folder → SHA-256.
@@ -119,5 +119,10 @@ def _making(config_digest: str, provenance: Mapping[str, Any]) -> list[Entity]:
             "softwareVersion": provenance["versions"]["alloyscope"] + (f", commit {commit}" if commit else ""),
             "license": _to("https://spdx.org/licenses/MIT"),
         },
-        {"@id": "#config", "@type": "PropertyValue", "name": "digest of the config", "value": config_digest},
+        {
+            "@id": "#config",
+            "@type": "PropertyValue",
+            "name": "digest of the settings that made the images",
+            "value": config_digest,
+        },
     ]

@@ -90,15 +90,6 @@ def read_campaign(folder: Path) -> Config:
     path = folder / "plan" / "campaign.json"
     if not path.exists():
         raise StoreError(f"{folder}: no campaign here, {path} is missing; start one with snakemake, or name its folder")
-    return read_config(path)
-
-
-def read_config(path: Path) -> Config:
-    """The resolved config in a campaign.json.
-
-    Raises:
-        StoreError: the file is missing or damaged.
-    """
     try:
         return parse(read_json(path)["config"])
     except (KeyError, ConfigError) as error:
