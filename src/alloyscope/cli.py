@@ -25,6 +25,8 @@ COMMANDS = (
     "train",
     "evaluate",
     "report",
+    "verify",
+    "export",
     "status",
     "doctor",
     "record",

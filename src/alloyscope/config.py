@@ -153,6 +153,9 @@ class LabelsSection(Section):
     d_com_over_Rg_limit: Positive = 0.5
 
 
+WAVE_STEP_A = 0.2  # largest step of a stored exit wave
+
+
 class ImagingSection(Section):
     engine: Engine = "batched"
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -165,6 +168,7 @@ class ImagingSection(Section):
     max_shift_A: Annotated[float, Field(ge=0)] = 4.0
     md_chunks_per_chunk: int = Field(1, ge=1)
     checked_waves: int = Field(1, ge=0)  # per chunk, against abTEM on a twice finer grid
+    store_waves: bool = False  # exit waves beside the images, from which other optics and doses can be drawn
 
     @model_validator(mode="after")
     def _bins(self) -> Self:
@@ -257,6 +261,14 @@ class Config(Section):
     def folder(self) -> Path:
         return Path(self.campaign.results) / self.campaign.name
 
+    def image_settings(self) -> str:
+        """What the images are made from, as JSON: neither how many there are nor what is learned from them."""
+        later = {"dataset", "training"}
+        content = self.model_dump(
+            mode="json", exclude={"campaign": {"results", "n_particles"}} | dict.fromkeys(later, True)
+        )
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
 
 def parse(content: Any) -> Config:
     """Check a whole configuration and what its sections ask of one another.
@@ -311,6 +323,11 @@ def _cross_faults(config: Config) -> list[str]:
     except ConfigError as error:
         return [str(error)]
     faults = aperture_faults(config.imaging, config.optics)
+    if config.imaging.store_waves and config.particles.source == "md" and config.md.snapshots > 1:
+        faults.append(
+            f"imaging.store_waves: one wave per image cannot stand for several snapshots; md.snapshots must be 1; "
+            f"got {config.md.snapshots}"
+        )
     if config.campaign.n_particles > MOST_CHUNKS * config.md.particles_per_chunk:
         least = -(-config.campaign.n_particles // MOST_CHUNKS)
         faults.append(
@@ -332,12 +349,20 @@ def aperture_faults(imaging: ImagingSection, optics: OpticsSection) -> list[str]
     """What is wrong with an aperture that the multislice grid does not carry."""
     limit_mrad = 1e3 * electron_wavelength_A(imaging.voltage_kV) * imaging.band_limit_per_A
     widest_mrad = bounds(optics.aperture_mrad)[1]
-    if widest_mrad < limit_mrad:
-        return []
-    return [
-        f"optics.aperture_mrad: must stay below the {limit_mrad:.1f} mrad that imaging.grid {imaging.grid} carries "
-        f"over {imaging.field_A:.1f} Å; got {widest_mrad:g}"
-    ]
+    faults = []
+    if widest_mrad >= limit_mrad:
+        faults.append(
+            f"optics.aperture_mrad: must stay below the {limit_mrad:.1f} mrad that imaging.grid {imaging.grid} carries "
+            f"over {imaging.field_A:.1f} Å; got {widest_mrad:g}"
+        )
+    # half a grid step less than the Nyquist frequency: the aperture's edge is one step wide
+    stored_mrad = 1e3 * electron_wavelength_A(imaging.voltage_kV) * 0.5 * (1 / WAVE_STEP_A - 1 / imaging.field_A)
+    if imaging.store_waves and widest_mrad >= stored_mrad:
+        faults.append(
+            f"optics.aperture_mrad: must stay below the {stored_mrad:.1f} mrad that waves stored in steps of "
+            f"{WAVE_STEP_A:g} Å carry; got {widest_mrad:g}"
+        )
+    return faults
 
 
 def _resolution_faults(imaging: ImagingSection, species: str, r0_A: float) -> list[str]:

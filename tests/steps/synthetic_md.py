@@ -7,11 +7,11 @@ import pandas as pd
 from ase.cluster import Icosahedron
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection, SplitsSection
+from alloyscope.config import Config, DetectorSection, ImagingSection, OpticsSection, SplitsSection, parse
 from alloyscope.contracts import Structure
 from alloyscope.ids import rng_for
-from alloyscope.steps import hrtem
-from alloyscope.store.atomic import checksum, write_text
+from alloyscope.steps import dataset, hrtem
+from alloyscope.store.atomic import checksum, digest, write_json, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
 
@@ -64,6 +64,24 @@ def make_chunk(root: Path, chunk: int, md_chunks: tuple[int, ...] | None = None,
     hrtem.run(**{**inputs, **changed})
 
 
+def configuration(particles: int, imaging: ImagingSection = IMAGING, results: str = "results") -> Config:
+    """The config whose campaign the chunks are."""
+    return parse(
+        {
+            "campaign": {"name": "small", "results": results, "n_particles": particles, "seed": SEED},
+            "md": {"particles_per_chunk": PER_CHUNK},
+            "imaging": imaging.model_dump() | {"md_chunks_per_chunk": 1},
+        }
+    )
+
+
+def write_campaign(folder: Path, particles: int, imaging: ImagingSection = IMAGING) -> None:
+    """plan/campaign.json, as the plan step leaves it."""
+    config = configuration(particles, imaging)
+    content = {"config": config.model_dump(mode="json"), "digest": digest(config.as_json())}
+    write_json(folder / "plan" / "campaign.json", content)
+
+
 def labels_table(particles: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -77,4 +95,33 @@ def labels_table(particles: int) -> pd.DataFrame:
             "n_second": 1,
             "fraction_first": 12 / 13,
         }
+    )
+
+
+def write_released(folder: Path, chunks: int, imaging: ImagingSection = IMAGING) -> None:
+    """A results folder with images, released: structures, labels, config and all."""
+    particles = chunks * PER_CHUNK
+    for chunk in range(chunks):
+        write_md_chunk(folder / "structures", chunk)
+        make_chunk(folder, chunk, imaging=imaging)
+    table = folder / "structures" / "structures.parquet"
+    labels_table(particles).to_parquet(table)
+    account = {"particles": particles, "files": {table.name: checksum(table)}}
+    write_json(table.with_suffix(".json"), account)
+    write_campaign(folder, particles, imaging)
+    release(folder, chunks, imaging)
+
+
+def release(folder: Path, chunks: int, imaging: ImagingSection = IMAGING) -> None:
+    """Run the dataset step."""
+    dataset.run(
+        images=folder / "hrtem",
+        chunks=chunks,
+        min_chunks=None,
+        capacity=PER_CHUNK,
+        structures=folder / "structures" / "structures.parquet",
+        imaging=imaging,
+        detector=DETECTOR,
+        config=configuration(chunks * PER_CHUNK, imaging),
+        out=folder / "hrtem" / "dataset.json",
     )

@@ -1,23 +1,36 @@
 """The dataset step: labels joined, faults refused by name, growth."""
 
+import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
 from alloyscope import plan
 from alloyscope.cli import main
 from alloyscope.errors import GateError, StoreError
 from alloyscope.steps import dataset
-from alloyscope.store.atomic import checksum
+from alloyscope.store.atomic import checksum, digest
 from alloyscope.store.images import open_array, shard_name
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.tables import read_table
-from tests.steps.synthetic_md import DETECTOR, IMAGING, PER_CHUNK, labels_table, make_chunk, write_md_chunk
+from tests.steps.synthetic_md import (
+    DETECTOR,
+    IMAGING,
+    OPTICS,
+    PER_CHUNK,
+    configuration,
+    labels_table,
+    make_chunk,
+    write_md_chunk,
+)
 
 CHUNKS = 3
 
@@ -46,6 +59,7 @@ def release(campaign: Path, **changed: Any) -> dict[str, Any]:
         "structures": campaign / "structures" / "structures.parquet",
         "imaging": IMAGING,
         "detector": DETECTOR,
+        "config": configuration(CHUNKS * PER_CHUNK, changed.get("imaging", IMAGING)),
         "out": campaign / "hrtem" / "dataset.json",
     }
     dataset.run(**{**inputs, **changed})
@@ -187,9 +201,106 @@ def test_rotations_that_are_not_uniform_are_refused(tmp_path: Path, monkeypatch:
         release(tmp_path)
 
 
+def test_attributes_show_pixel_size_and_units_to_other_programs(campaign: Path) -> None:
+    """OME-NGFF 0.5, as napari reads it: the axes of each array by name, the step of each in its unit."""
+    release(campaign)
+    group = zarr.open_group(campaign / "hrtem" / "images.zarr", mode="r")
+    ome = group.attrs["ome"]
+    assert ome["version"] == "0.5"
+    for picture in ome["multiscales"]:
+        array = group[picture["datasets"][0]["path"]]
+        assert [axis["name"] for axis in picture["axes"]] == list(array.metadata.dimension_names)
+        assert [axis.get("unit") for axis in picture["axes"]] == [None, "angstrom", "angstrom"]
+        step = picture["datasets"][0]["coordinateTransformations"][0]["scale"]
+        assert step == [1.0, IMAGING.pixel_size_A, IMAGING.pixel_size_A]
+    assert [picture["name"] for picture in ome["multiscales"]] == ["clean", "counts"]
+
+
+def entities(campaign: Path) -> dict[str, dict[str, Any]]:
+    content = json.loads((campaign / "hrtem" / "ro-crate-metadata.json").read_text())
+    assert content["@context"][0] == "https://w3id.org/ro/crate/1.1/context"
+    found = {entity["@id"]: entity for entity in content["@graph"]}
+    assert len(found) == len(content["@graph"])
+    return found
+
+
+def test_crate_has_what_ro_crate_1_1_requires(campaign: Path) -> None:
+    """Sections 4 and 5 of the specification: descriptor, root with its four properties, parts that are described."""
+    account = release(campaign)
+    found = entities(campaign)
+    descriptor, root = found["ro-crate-metadata.json"], found["./"]
+    assert descriptor["@type"] == "CreativeWork"
+    assert descriptor["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+    assert descriptor["about"] == {"@id": "./"}
+    assert root["@type"] == "Dataset"
+    assert root["name"]
+    assert "10 simulated" in root["description"]
+    assert datetime.fromisoformat(root["datePublished"]).year >= 2026
+    assert root["license"] == {"@id": "https://spdx.org/licenses/MIT"}
+    assert root["version"] == account["digest"]
+
+    def references(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from [value["@id"]] if value.keys() == {"@id"} else []
+            value = value.values()
+        if isinstance(value, list | type({}.values())):
+            for item in value:
+                yield from references(item)
+
+    outside = {"https://w3id.org/ro/crate/1.1"}
+    assert set(references([list(entity.values()) for entity in found.values()])) <= found.keys() | outside
+    for entity in found.values():
+        assert {"@id", "@type"} < entity.keys()
+        assert not any(isinstance(value, dict) and value.keys() != {"@id"} for value in entity.values())  # flat
+
+
+def test_crate_lists_every_file_with_its_checksum(campaign: Path) -> None:
+    release(campaign)
+    found = entities(campaign)
+    parts = {part["@id"] for name in ("./", "images.zarr/") for part in found[name]["hasPart"]} - {"images.zarr/"}
+    folder = campaign / "hrtem"
+    assert parts == {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if (path.is_file() and not path.name.startswith(("chunk-00000", "ro-crate"))) or path.suffix == ".parquet"
+    }
+    for name in parts - {"dataset.json"}:
+        assert found[name]["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+
+
+def test_crate_says_what_the_set_was_made_from(campaign: Path) -> None:
+    release(campaign)
+    found = entities(campaign)
+    config = configuration(10 * CHUNKS * PER_CHUNK)  # how many there are does not matter
+    assert found["#config"]["value"] == digest(config.image_settings())
+    assert found["#potential"]["citation"] == [f"{pair}: LoDiS, Ag_Co.pot" for pair in ("Ag-Ag", "Ag-Co", "Co-Co")]
+
+
+def test_waves_are_released_with_the_images(tmp_path: Path) -> None:
+    imaging = IMAGING.model_copy(update={"store_waves": True})
+    write_md_chunk(tmp_path / "structures", 0)
+    make_chunk(tmp_path, 0, imaging=imaging)
+    labels_table(PER_CHUNK).to_parquet(tmp_path / "structures" / "structures.parquet")
+    assert release(tmp_path, chunks=1, imaging=imaging)["wave_grid"] == 70
+    wave = open_array(tmp_path / "hrtem", "wave")
+    assert (wave.shape, wave.dtype) == ((4, 70, 70), np.complex64)
+    assert wave.attrs["pixel_size_A"] == pytest.approx(0.19876, abs=1e-5)  # 13.913 Å over 70 points
+    assert wave.attrs["aperture_mrad"] == OPTICS.aperture_mrad
+    make_chunk(tmp_path, 0)  # and no longer
+    release(tmp_path, chunks=1)
+    assert not [path for path in (tmp_path / "hrtem" / "images.zarr" / "wave").rglob("*") if path.is_file()]
+
+
 def test_command_line(campaign: Path) -> None:
     words = ["dataset", "--images", str(campaign / "hrtem"), "--chunks", "3", "--capacity", str(PER_CHUNK)]
     words += ["--structures", str(campaign / "structures" / "structures.parquet"), "--imaging", IMAGING.as_json()]
-    words += ["--detector", DETECTOR.as_json(), "--out", str(campaign / "hrtem" / "dataset.json")]
+    words += [
+        "--detector",
+        DETECTOR.as_json(),
+        "--config",
+        configuration(6).image_settings(),
+        "--out",
+        str(campaign / "hrtem" / "dataset.json"),
+    ]
     assert main(words) == 0
     assert json.loads((campaign / "hrtem" / "dataset.json").read_text())["n_images"] == 12

@@ -1,6 +1,7 @@
 """The hrtem step on small particles: slots, determinism, damage, gates."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,14 @@ import pytest
 
 from alloyscope.cli import main
 from alloyscope.config import OpticsSection
-from alloyscope.errors import ConfigError, GateError, StoreError
+from alloyscope.errors import ConfigError, ContractError, GateError, StoreError
+from alloyscope.imaging.hrtem import imager_for
 from alloyscope.imaging.multislice import projected_factor_VA2
+from alloyscope.microscope.optics import Lens
+from alloyscope.microscope.waves import Band
 from alloyscope.store.images import COUNTS, ShardShape, read_images, shard_name, views_of, write_metadata
 from alloyscope.store.manifests import Manifest
+from alloyscope.store.structures import read_structures
 from alloyscope.store.tables import read_table
 from tests.steps.synthetic_md import DETECTOR, FAILED, IMAGING, OPTICS, SEED, make_chunk, write_md_chunk
 
@@ -161,6 +166,61 @@ def test_every_snapshot_reaches_the_image(tmp_path: Path) -> None:
     three = images(tmp_path, 0, "clean").astype(float)[:2]
     assert np.sqrt(np.mean((three - one) ** 2)) > 1e-3
     assert np.corrcoef(three.ravel(), one.ravel())[0, 1] > 0.8
+
+
+WAVES = IMAGING.model_copy(update={"store_waves": True})
+WAVE_SHARD = ShardShape(capacity=2, views=2, pixels=32, wave_grid=70)  # 13.913 Å in steps of 0.2 Å: 70 points
+LENS = Lens(IMAGING.grid, IMAGING.field_A, IMAGING.voltage_kV)
+
+
+def test_stored_waves_give_the_images_again(campaign: Path) -> None:
+    make_chunk(campaign, 0, imaging=WAVES)
+    wave, clean = (images(campaign, 0, name, WAVE_SHARD) for name in ("wave", "clean"))
+    assert np.isnan(wave[2 * FAILED :]).all()
+    views = views_of(read_table(campaign / "hrtem" / "chunk-000000.parquet"))
+    again = Band(70, 30.0).images(wave[:2], views[:2], LENS, IMAGING.pixels)
+    # clean is rounded to float16: half a step of 2^-10 at intensities of 1 to 2
+    assert np.abs(again - clean[:2].astype(np.float32)).max() < 2**-11 + 1e-6
+
+
+@pytest.mark.parametrize("change", [{"defocus_A": 180.0, "n_foci": 3}, {"aperture_mrad": 12.0, "C30_A": 5e5}])
+def test_stored_waves_give_images_under_other_optics(campaign: Path, change: dict[str, float]) -> None:
+    """Against the image of the whole wave, which the multislice engine makes anew."""
+    make_chunk(campaign, 0, imaging=WAVES)
+    wave = images(campaign, 0, "wave", WAVE_SHARD)[:1]
+    drawn = views_of(read_table(campaign / "hrtem" / "chunk-000000.parquet"))[0]
+    other = replace(drawn, **change)
+    snapshots = read_structures(campaign / "structures" / "chunk-000000.extxyz")[:1]
+    imager = imager_for(IMAGING)
+    original, whole = imager.images([(snapshots, drawn), (snapshots, other)])
+    again = Band(70, 30.0).images(wave, [other], LENS, IMAGING.pixels)[0]
+    assert np.abs(again - whole).max() < 1e-5
+    assert np.abs(again - original).max() > 0.01
+
+
+def test_optics_outside_the_stored_band_are_refused(campaign: Path) -> None:
+    make_chunk(campaign, 0, imaging=WAVES)
+    wave = images(campaign, 0, "wave", WAVE_SHARD)[:1]
+    view = replace(views_of(read_table(campaign / "hrtem" / "chunk-000000.parquet"))[0], aperture_mrad=35.0)
+    with pytest.raises(ContractError, match="carry apertures up to 30 mrad; got 35"):
+        Band(70, 30.0).images(wave, [view], LENS, IMAGING.pixels)
+    with pytest.raises(ContractError, match="must have 72 points an edge; got 70"):
+        Band(72, 30.0).images(wave, [view], LENS, IMAGING.pixels)
+
+
+def test_wave_of_several_snapshots_is_refused(tmp_path: Path) -> None:
+    write_md_chunk(tmp_path / "structures", 0, snapshots=2)
+    with pytest.raises(ConfigError, match=r"imaging.store_waves: must be false for particles with several snapshots"):
+        make_chunk(tmp_path, 0, imaging=WAVES)
+
+
+def test_waves_change_neither_images_nor_counts(campaign: Path) -> None:
+    make_chunk(campaign, 0)
+    before = shards(campaign, 0)
+    make_chunk(campaign, 0, imaging=WAVES)
+    assert shards(campaign, 0) == before
+    make_chunk(campaign, 0)
+    assert not (campaign / "hrtem" / shard_name("wave", 0)).exists()
 
 
 def test_command_line(campaign: Path) -> None:

@@ -48,6 +48,11 @@ from alloyscope.sections import LogUniform, bounds
         ({"detector": {"readout_e": [-3, 1]}}, r"readout_e: must be at least 0; got -3"),
         ({"optics": {"defocus_A": float("nan")}}, r"optics\.defocus_A: .*finite number"),
         ({"optics": {"aperture_mrad": 200}}, r"aperture_mrad: must stay below the 57\.7 mrad .*; got 200"),
+        (
+            {"imaging": {"store_waves": True, "grid": 512}, "optics": {"aperture_mrad": 70}},
+            r"aperture_mrad: must stay below the 62\.5 mrad that waves stored in steps of 0\.2 Å carry; got 70",
+        ),
+        ({"imaging": {"store_waves": True}, "md": {"snapshots": 3}}, r"md\.snapshots must be 1; got 3"),
         ({"md": {"droplets": {"cool_ps": [-5, 1]}}}, r"md\.droplets\.cool_ps.*greater than 0"),
         ({"imaging": {"pixels": 100, "grid": 300}}, r"pixels must be a multiple of 16"),
         ({"particles": []}, r"particles: .*; got \[\]"),

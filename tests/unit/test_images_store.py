@@ -58,6 +58,13 @@ def test_shards_read_back_bit_equal(folder: Path) -> None:
     assert array.metadata.dimension_names == ("image", "y", "x")
 
 
+@pytest.mark.parametrize("rows", [[0], [11, 3, 3, 30], list(range(24, 36)), [35, 0, 24, 11, 1, 25]])
+def test_zarr_reads_the_same(folder: Path, rows: list[int]) -> None:
+    for name in (CLEAN, COUNTS):
+        found = Stack.open(folder, name).read(np.array(rows))
+        np.testing.assert_array_equal(found, open_array(folder, name).oindex[np.array(rows)])
+
+
 def test_same_images_give_the_same_bytes(tmp_path: Path) -> None:
     digests = set()
     for run in ("one", "two"):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alloyscope.config import Config, ParticlesSection, SplitsSection, parse
+from alloyscope.config import Config, ImagingSection, ParticlesSection, SplitsSection, parse
 from alloyscope.errors import ConfigError
 from alloyscope.md.protocols import simulation
 from alloyscope.parameters import parameter_set
@@ -16,6 +16,7 @@ from alloyscope.plan import (
     SPLIT_BLOCK,
     chunks,
     imaging_capacity,
+    imaging_memory_MB,
     md_chunks_of,
     needed_imaging_chunks,
     particle,
@@ -135,3 +136,10 @@ def test_whole_config_is_checked() -> None:
         whole_config("{")
     with pytest.raises(ConfigError, match=r"particles\.species: Pt has no parameters"):
         whole_config('{"particles": {"species": ["Ag", "Pt"]}}')
+
+
+def test_imaging_jobs_ask_for_the_memory_that_waves_take() -> None:
+    """5000 waves of 280² points at 8 bytes are 3.14 GB; writing them takes three times as much."""
+    assert imaging_memory_MB(Config()) == 4000
+    stored = imaging_memory_MB(Config(imaging=ImagingSection(store_waves=True, md_chunks_per_chunk=5)))
+    assert 3 * 3136 <= stored - 4000 <= 1.15 * 3 * 3136

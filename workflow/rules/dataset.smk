@@ -2,6 +2,7 @@
 # out: hrtem/images.parquet    one row per image: parameters, labels, split
 #      hrtem/dataset.json      account of the released set, written last
 #      hrtem/images.zarr       the shared arrays' metadata
+#      hrtem/ro-crate-metadata.json
 
 
 rule dataset:
@@ -26,6 +27,7 @@ rule dataset:
         capacity=plan.imaging_capacity(CAMPAIGN),
         imaging=section("imaging"),
         detector=section("detector"),
+        config=lambda wildcards: CAMPAIGN.image_settings(),
         recipe=plan.RECIPES["dataset"],
     shell:
         """
@@ -36,6 +38,7 @@ rule dataset:
             --structures {input.structures:q} \
             --imaging {params.imaging:q} \
             --detector {params.detector:q} \
+            --config {params.config:q} \
             --out {output.dataset:q} \
             2>{log:q}
         """

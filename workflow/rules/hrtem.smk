@@ -1,7 +1,7 @@
 # in:  the manifests of the md chunks that make up this imaging chunk; sections `imaging`, `optics`, `detector`
 # out: hrtem/chunk-000042.json       manifest, written last
 #      hrtem/chunk-000042.parquet    one row per image: every drawn parameter
-#      hrtem/images.zarr             this chunk's shard of `clean` and of `counts`
+#      hrtem/images.zarr             this chunk's shard of `clean`, `counts` and, with imaging.store_waves, `wave`
 
 
 rule hrtem:
@@ -17,7 +17,7 @@ rule hrtem:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=plan.imaging_memory_MB(CAMPAIGN),
         runtime=120,
     params:
         md_chunks=lambda wildcards: list(plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),

@@ -16,6 +16,7 @@ from alloyscope.imaging.reference import Reference, device_for
 from alloyscope.microscope.arrays import CPU, backend_for
 from alloyscope.microscope.detector import camera_image
 from alloyscope.microscope.optics import Lens, image_intensity
+from alloyscope.microscope.waves import Band
 
 # Share of the beam, rms over the camera image under plain optics, against abTEM on a finer grid. Measured on 405
 # atoms, 20 slices, looking down [001], the hardest case: Ag 0.41 / 0.20 / 0.26 % at 256² / 384² / 512², Au 1.03 /
@@ -50,8 +51,9 @@ def plain_optics(view: View) -> View:
 class Imager:
     """Expected images of one campaign's microscope."""
 
-    def __init__(self, imaging: ImagingSection, engine: Multislice | Reference) -> None:
+    def __init__(self, imaging: ImagingSection, engine: Multislice | Reference, band: Band | None = None) -> None:
         self.imaging = imaging
+        self.band = band
         self.engine = engine
         self.backend = engine.backend if isinstance(engine, Multislice) else CPU
         self.lens = Lens(self.engine.size, imaging.field_A, imaging.voltage_kV)
@@ -64,14 +66,27 @@ class Imager:
         Raises:
             GateError: an atom lies outside the field of view, or an exit wave loses its norm.
         """
+        return (image for image, _ in self.images_and_waves(jobs))
+
+    def images_and_waves(self, jobs: Sequence[Job]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.complex64]]]:
+        """Expected camera images, and the exit waves as they are stored: of size 0 without a `band`.
+
+        The wave is that of the last snapshot: with a band, particles have one.
+
+        Raises:
+            GateError: as `images`.
+        """
         boxes = [slabs(snapshots, view, self.imaging.field_A) for snapshots, view in jobs]
         for start in range(0, len(jobs), self.backend.batch):
             batch = slice(start, start + self.backend.batch)
-            yield from self._batch(boxes[batch], [view for _, view in jobs[batch]])
+            yield from zip(*self._batch(boxes[batch], [view for _, view in jobs[batch]]))
 
-    def _batch(self, boxes: Sequence[list[Slab]], views: Sequence[View]) -> NDArray[np.float32]:
+    def _batch(
+        self, boxes: Sequence[list[Slab]], views: Sequence[View]
+    ) -> tuple[NDArray[np.float32], NDArray[np.complex64]]:
         most = max(len(box) for box in boxes)
         total = self.backend.zeros((len(views), self.lens.size, self.lens.size), "float32")
+        stored = np.empty((len(views), 0, 0), np.complex64)
         for snapshot in range(most):
             rows = [row for row, box in enumerate(boxes) if snapshot < len(box)]
             waves = self.engine.exit_waves([boxes[row][snapshot] for row in rows])
@@ -81,16 +96,18 @@ class Imager:
             intensity = image_intensity(waves, [views[row] for row in rows], self.lens, self.backend)
             for place, row in enumerate(rows):
                 total[row] += intensity[place] / len(boxes[row])
-        return camera_image(total, views, self.imaging.pixels, self.imaging.field_A, self.backend)
+            if self.band is not None:
+                stored = self.backend.to_numpy(self.band.limited(waves, self.lens, self.backend))
+        return camera_image(total, views, self.imaging.pixels, self.imaging.field_A, self.backend), stored
 
 
-def imager_for(imaging: ImagingSection) -> Imager:
-    """The imager with the engine and device of the config."""
+def imager_for(imaging: ImagingSection, band: Band | None = None) -> Imager:
+    """The imager with the engine and device of the config; with a band it keeps the waves, too."""
     match imaging.engine:
         case "batched":
-            return Imager(imaging, Multislice(imaging, backend_for(imaging.device)))
+            return Imager(imaging, Multislice(imaging, backend_for(imaging.device)), band)
         case "abtem":
-            return Imager(imaging, Reference(imaging, device_for(imaging.device)))
+            return Imager(imaging, Reference(imaging, device_for(imaging.device)), band)
         case _:
             assert_never(imaging.engine)
 

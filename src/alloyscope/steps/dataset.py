@@ -1,7 +1,8 @@
 """Release the images: check every shard, join the labels, write the store's metadata.
 
-Reads the hrtem manifests, tables and shards and structures.parquet. Writes images.parquet (one row per image), the
-metadata of images.zarr, and, last, dataset.json, the account of the released set. With --min-chunks it works on the
+Reads the hrtem manifests, tables and shards and structures.parquet. Writes images.parquet (one
+row per image), the metadata of images.zarr, ro-crate-metadata.json, and, last, dataset.json, the account of the
+released set with the checksums of these. With --min-chunks it works on the
 chunks finished so far; rows of absent chunks do not appear.
 """
 
@@ -14,17 +15,28 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from alloyscope.config import DetectorSection, ImagingSection, Split
+from alloyscope.config import Config, DetectorSection, ImagingSection, Split
 from alloyscope.errors import StoreError
 from alloyscope.ids import chunk_name
 from alloyscope.imaging import gates
+from alloyscope.microscope.waves import Band
+from alloyscope.parameters import parameter_set
 from alloyscope.plan import RECIPES
 from alloyscope.progress import progress
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
+from alloyscope.steps.plan import whole_config
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, digest, write_json
-from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all, require_one_setting
+from alloyscope.store.crate import NAME as CRATE
+from alloyscope.store.crate import crate
+from alloyscope.store.manifests import (
+    Manifest,
+    finished,
+    manifest_name,
+    read_all,
+    require_one_setting,
+)
 from alloyscope.store.tables import Columns, read_table, write_table
 
 LABELS: Columns = {
@@ -48,6 +60,7 @@ def run(
     structures: Path,
     imaging: ImagingSection,
     detector: DetectorSection,
+    config: Config,
     out: Path,
 ) -> None:
     """Release the chunks finished.
@@ -60,7 +73,8 @@ def run(
         structures: Table of labels, structures.parquet.
         imaging: Views, pixels.
         detector: Gain and offset, for the attributes of `counts`.
-        out: dataset.json; images.parquet is written beside it.
+        config: What the images were made from, for their description.
+        out: dataset.json, in the folder of the manifests; the other files are written beside it.
 
     Raises:
         StoreError: chunks are missing, damaged, or do not account for every image; names the chunk.
@@ -73,42 +87,47 @@ def run(
     if min_chunks is not None:
         manifests = labelled_chunks(manifests, labels, min(min_chunks, chunks), structures)
     verify(manifests, images)
-    shard = store.ShardShape(capacity, imaging.views, imaging.pixels)
+    band = Band.of(imaging, config.optics)
+    shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
     table = pd.concat([chunk_rows(manifest, images, shard) for manifest in manifests], ignore_index=True)
     table = join_labels(table, labels, structures)
     gates.splits_disjoint(table["particle"], table["split"])
     gates.rotations_uniform(table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
 
     n_chunks = manifests[-1].chunk + 1
-    store.write_metadata(images, n_chunks, shard, attributes(imaging, detector))
+    store.write_metadata(images, n_chunks, shard, attributes(imaging, detector, band))
     write_table(out.parent / "images.parquet", table, {**store.CHUNK_COLUMNS, **LABELS})
     valid = table[table["valid"]]
-    write_json(
-        out,
-        {
-            "n_images": len(table),
-            "n_valid_images": len(valid),
-            "n_particles": int(table["particle"].nunique()),
-            "chunks": len(manifests),
-            "chunks_planned": chunks,
-            "shape": [n_chunks * shard.images, imaging.pixels, imaging.pixels],
-            "views": imaging.views,
-            "capacity": capacity,
-            "pixel_size_A": imaging.pixel_size_A,
-            "gain": detector.gain,
-            "offset": detector.offset,
-            "splits": split_account(valid),
-            "digest": digest(
-                "dataset",
-                str(RECIPES["dataset"]),
-                checksum(structures),
-                imaging.as_json(),
-                detector.as_json(),
-                *(f"{manifest.digest} {sorted(manifest.files.items())}" for manifest in manifests),
-            ),
-            "provenance": watch.record(),
-        },
-    )
+    account = {
+        "n_images": len(table),
+        "n_valid_images": len(valid),
+        "n_particles": int(table["particle"].nunique()),
+        "chunks": len(manifests),
+        "chunks_planned": chunks,
+        "shape": [n_chunks * shard.images, imaging.pixels, imaging.pixels],
+        "wave_grid": shard.wave_grid,
+        "views": imaging.views,
+        "capacity": capacity,
+        "pixel_size_A": imaging.pixel_size_A,
+        "gain": detector.gain,
+        "offset": detector.offset,
+        "splits": split_account(valid),
+        "digest": digest(
+            "dataset",
+            str(RECIPES["dataset"]),
+            checksum(structures),
+            imaging.as_json(),
+            detector.as_json(),
+            *(f"{manifest.digest} {sorted(manifest.files.items())}" for manifest in manifests),
+        ),
+        "provenance": watch.record(),
+    }
+    released = ["images.parquet", *(store.metadata_name(name) for name in ("", *shard.arrays))]
+    files = {name: checksum(images / name) for name in released}
+    chunk_files = {name: known for manifest in manifests for name, known in manifest.files.items()}
+    parameters = parameter_set(config.potential.set)
+    write_json(images / CRATE, crate(config, digest(config.image_settings()), parameters, account, files | chunk_files))
+    write_json(out, account | {"files": files | {CRATE: checksum(images / CRATE)}})
 
 
 def verify(manifests: Sequence[Manifest], folder: Path) -> None:
@@ -131,7 +150,7 @@ def chunk_rows(manifest: Manifest, folder: Path, shard: store.ShardShape) -> pd.
     """
     name = chunk_name(manifest.chunk)
     expected = {
-        *(store.shard_name(array, manifest.chunk) for array in store.DTYPES),
+        *(store.shard_name(array, manifest.chunk) for array in shard.arrays),
         f"chunk-{name}.parquet",
     }
     mend = f"delete {folder / manifest_name(manifest.chunk)} and run snakemake again"
@@ -220,14 +239,37 @@ def split_account(valid: pd.DataFrame) -> dict[str, dict[str, int]]:
     }
 
 
-def attributes(imaging: ImagingSection, detector: DetectorSection) -> dict[str, dict[str, Any]]:
-    """Attributes of the group and of its arrays, for readers without this package."""
+def attributes(imaging: ImagingSection, detector: DetectorSection, band: Band | None) -> dict[str, dict[str, Any]]:
+    """Attributes of the group and of its arrays, for readers without this package.
+
+    The group's `ome` is OME-NGFF 0.5 (https://ngff.openmicroscopy.org/0.5): one image per array, without a pyramid.
+    """
     scale = {"pixel_size_A": imaging.pixel_size_A}
-    return {
-        "": {**scale, "views": imaging.views, "voltage_kV": imaging.voltage_kV},
+    axes = [{"name": "image"}, *({"name": name, "type": "space", "unit": "angstrom"} for name in ("y", "x"))]
+    step = {"type": "scale", "scale": [1.0, imaging.pixel_size_A, imaging.pixel_size_A]}
+    pictures = [
+        {"name": name, "axes": axes, "datasets": [{"path": name, "coordinateTransformations": [step]}]}
+        for name in (store.CLEAN, store.COUNTS)
+    ]
+    found: dict[str, dict[str, Any]] = {
+        "": {
+            **scale,
+            "views": imaging.views,
+            "voltage_kV": imaging.voltage_kV,
+            "ome": {"version": "0.5", "multiscales": pictures},
+        },
         store.CLEAN: {**scale, "units": "intensity of the incident beam"},
         store.COUNTS: {**scale, "units": "counts", "gain": detector.gain, "offset": detector.offset},
     }
+    if band:
+        found[store.WAVE] = {
+            "pixel_size_A": imaging.field_A / band.size,
+            "units": "amplitude of the incident beam",
+            "aperture_mrad": band.aperture_mrad,
+            "multislice_grid": imaging.grid,
+            "voltage_kV": imaging.voltage_kV,
+        }
+    return found
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -238,6 +280,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--structures", type=Path, required=True, help="structures.parquet")
     add_section(parser, "imaging", ImagingSection)
     add_section(parser, "detector", DetectorSection)
+    parser.add_argument("--config", type=whole_config, required=True, metavar="JSON", help="what made the images")
     parser.add_argument("--out", type=Path, required=True, help="dataset.json to write")
 
 
@@ -250,5 +293,6 @@ def main(arguments: argparse.Namespace) -> None:
         structures=arguments.structures,
         imaging=arguments.imaging,
         detector=arguments.detector,
+        config=arguments.config,
         out=arguments.out,
     )

@@ -1,14 +1,16 @@
 """Simulate the HRTEM images of one imaging chunk: a whole shard of clean and noisy images.
 
-Reads the manifests and structures of the md chunks it covers. Writes one shard of `clean` and one of `counts` into
-images.zarr beside the manifest, a table with every drawn parameter of every image, and, last, the manifest.
-Particles that failed in md keep their places: NaN and 0 in the arrays, valid False and the reason in the table.
+Reads the manifests and structures of the md chunks it covers. Writes one shard of `clean`, one of `counts` and, with
+imaging.store_waves, one of `wave` into images.zarr beside the manifest, a table with every drawn parameter of every
+image, and, last, the manifest. Particles that failed in md keep their places: NaN and 0 in the arrays, valid False and
+the reason in the table.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from alloyscope.ids import chunk_name, image_id, rng_for
 from alloyscope.imaging import gates
 from alloyscope.imaging.hrtem import Imager, Job, check_against_reference, imager_for
 from alloyscope.microscope.detector import expose
+from alloyscope.microscope.waves import Band
 from alloyscope.progress import log, progress
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
@@ -60,7 +63,7 @@ def run(
         manifest: Written last; the data lie beside it.
 
     Raises:
-        ConfigError: the aperture is wider than the grid's band limit.
+        ConfigError: the aperture is wider than the grid's band limit, or waves of several snapshots are asked for.
         StoreError: an input is missing or damaged, or an output cannot be written.
         GateError: an image would be wrong.
     """
@@ -75,14 +78,17 @@ def run(
         for slot in slots
         for number in range(imaging.views)
     ]
-    imager = imager_for(imaging)
+    band = Band.of(imaging, optics)
+    if band and any(len(frames) > 1 for frames in snapshots.values()):
+        raise ConfigError("imaging.store_waves: must be false for particles with several snapshots: a wave holds one")
+    imager = imager_for(imaging, band)
+    shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
     # one thread: the products are small, and the last bits must not depend on the number of cores
     with threadpool_limits(1):
-        arrays, seconds = make_images(imager, views, snapshots, capacity, detector, seed)
+        arrays, seconds = make_images(imager, views, snapshots, shard, detector, seed)
         check_sample(imager, [(snapshots[v.particle], v) for v in views if v.particle in snapshots], chunk, seed)
 
     folder = manifest.parent
-    shard = store.ShardShape(capacity, imaging.views, imaging.pixels)
     files = store.write_shard(folder, chunk, shard, arrays)
     table = folder / f"chunk-{chunk_name(chunk)}.parquet"
     write_table(table, chunk_table(views, slots, chunk, capacity, imaging.views), store.CHUNK_COLUMNS)
@@ -136,26 +142,26 @@ def make_images(
     imager: Imager,
     views: Sequence[View],
     snapshots: dict[int, list[Structure]],
-    capacity: int,
+    shard: store.ShardShape,
     detector: DetectorSection,
     seed: int,
-) -> tuple[dict[str, NDArray[np.generic]], dict[int, float]]:
-    """Clean and noisy images of every view of a valid particle, each in its place; seconds spent per particle."""
+) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
+    """Arrays of the shard, every view of a valid particle in its place; seconds spent per particle."""
     imaging = imager.imaging
     for structure in (structures[0] for structures in snapshots.values()):
         gates.lattice_inside_band_limit(structure, imaging.band_limit_per_A, imaging.pixel_size_A)
-    shape = (capacity * imaging.views, imaging.pixels, imaging.pixels)
-    clean = np.full(shape, np.nan, np.float16)
-    counts = np.zeros(shape, np.uint16)
+    arrays = shard.empty()
     places = [place for place, view in enumerate(views) if view.particle in snapshots]
     jobs: list[Job] = [(snapshots[views[place].particle], views[place]) for place in places]
     seconds: dict[int, float] = {}
     last = time.perf_counter()
     # progress comes first in the zip, so that it sees its end
-    for image, place in zip(progress(imager.images(jobs), len(jobs), "images"), places):
+    for (image, wave), place in zip(progress(imager.images_and_waves(jobs), len(jobs), "images"), places):
         view = views[place]
-        clean[place] = image
-        counts[place] = expose(
+        arrays[store.CLEAN][place] = image
+        if store.WAVE in arrays:
+            arrays[store.WAVE][place] = wave
+        arrays[store.COUNTS][place] = expose(
             image,
             dose_e_per_A2=view.dose_e_per_A2,
             readout_e=view.readout_e,
@@ -167,7 +173,7 @@ def make_images(
         now = time.perf_counter()
         seconds[view.particle] = round(seconds.get(view.particle, 0.0) + now - last, 4)
         last = now
-    return {store.CLEAN: clean, store.COUNTS: counts}, seconds
+    return arrays, seconds
 
 
 def check_sample(imager: Imager, jobs: Sequence[Job], chunk: int, seed: int) -> None:

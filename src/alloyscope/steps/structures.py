@@ -21,7 +21,7 @@ from alloyscope.progress import progress
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps import describe
 from alloyscope.steps.arguments import add_section
-from alloyscope.store.atomic import digest, write_json
+from alloyscope.store.atomic import checksum, digest, write_json
 from alloyscope.store.manifests import Manifest, finished, manifest_name, require_one_setting
 from alloyscope.store.tables import Columns, read_table, write_table
 from alloyscope.structure import order, statistics
@@ -80,8 +80,8 @@ def run(
         "agreement_with_protocol": {name: asdict(statistics.agreement(table, name)) for name in statistics.CRITERIA},
         "provenance": watch.record(),
     }
-    write_json(out.with_suffix(".json"), account)
     write_table(out, table, COLUMNS)
+    write_json(out.with_suffix(".json"), account | {"files": {out.name: checksum(out)}})
 
 
 def chunk_rows(manifest: Manifest, folder: Path, capacity: int, seed: int, particles: ParticlesSection) -> pd.DataFrame:

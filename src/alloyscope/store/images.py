@@ -2,7 +2,7 @@
 
 A chunk writes its shard as a one-shard array aside and renames the shard file to its place in the shared array.
 `write_metadata`, which the `dataset` step alone calls, makes the shared arrays readable; their shape follows from the
-chunks present. A missing shard reads as the fill value, NaN for `clean` and 0 for `counts`.
+chunks present. A missing shard reads as the fill value, NaN for `clean` and `wave` and 0 for `counts`.
 """
 
 import os
@@ -23,12 +23,13 @@ from alloyscope.contracts import View, require
 from alloyscope.errors import StoreError
 from alloyscope.ids import chunk_name
 from alloyscope.store.manifests import manifest_name
+from alloyscope.store.shards import read_rows
 from alloyscope.store.tables import Columns
 
 INNER_IMAGES = 8  # images read together; the largest divisor of a shard's images below this
-CLEAN, COUNTS = "clean", "counts"
-DTYPES = {CLEAN: "float16", COUNTS: "uint16"}
-FILL = {CLEAN: float("nan"), COUNTS: 0}
+CLEAN, COUNTS, WAVE = "clean", "counts", "wave"
+DTYPES = {CLEAN: "float16", COUNTS: "uint16", WAVE: "complex64"}
+FILL = {CLEAN: float("nan"), COUNTS: 0, WAVE: complex("nan+nanj")}
 DIMENSIONS = ("image", "y", "x")
 
 VECTORS = {  # fields of View that are several columns
@@ -54,11 +55,12 @@ CHUNK_COLUMNS: Columns = {
 
 @dataclass(frozen=True)
 class ShardShape:
-    """What a shard holds: `capacity` particles in `views` views of `pixels`²."""
+    """What a shard holds: `capacity` particles in `views` views of `pixels`², their waves on `wave_grid`² if not 0."""
 
     capacity: int
     views: int
     pixels: int
+    wave_grid: int = 0
 
     @property
     def images(self) -> int:
@@ -73,19 +75,35 @@ class ShardShape:
         images = next(n for n in range(min(INNER_IMAGES, self.images), 0, -1) if self.images % n == 0)
         return (images, self.pixels, self.pixels)
 
+    @property
+    def arrays(self) -> dict[str, tuple[int, int, int]]:
+        """Name and shape of each array's shard."""
+        shapes = {CLEAN: self.shape, COUNTS: self.shape}
+        return shapes | ({WAVE: (self.images, self.wave_grid, self.wave_grid)} if self.wave_grid else {})
+
+    def empty(self) -> dict[str, NDArray[Any]]:
+        """Every array of a shard, filled with what stands for no image."""
+        return {name: np.full(shape, FILL[name], DTYPES[name]) for name, shape in self.arrays.items()}
+
 
 def shard_name(array: str, chunk: int) -> str:
     """Path of a shard relative to the stage's folder."""
     return f"images.zarr/{array}/c/{chunk}/0/0"
 
 
+def metadata_name(array: str) -> str:
+    """Path of an array's metadata relative to the stage's folder; of the group's for ""."""
+    return (Path("images.zarr") / array / "zarr.json").as_posix()
+
+
 def _create(store: Path, name: str, n_images: int, shard: ShardShape, attributes: dict[str, Any]) -> Any:
+    whole = shard.arrays[name]
     return zarr.create_array(
         store=store,
         name=name,
-        shape=(n_images, shard.pixels, shard.pixels),
-        shards=shard.shape,
-        chunks=shard.inner,
+        shape=(n_images, *whole[1:]),
+        shards=whole,
+        chunks=(shard.inner[0], *whole[1:]),
         dtype=DTYPES[name],
         # the checksum makes a flipped byte in a payload an error; the shard index carries a crc32c of its own
         compressors=ZstdCodec(level=1, checksum=True),
@@ -117,7 +135,7 @@ def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, N
         folder: Folder of the stage (`hrtem/`).
         chunk: Chunk number.
         shard: Shape of every shard of the store.
-        images: `clean` and `counts`, shape (shard.images, pixels, pixels).
+        images: The arrays of `shard.arrays`, in their shapes. Shards that the chunk has of others are removed.
 
     Returns:
         Names of the shard files, relative to `folder`.
@@ -126,9 +144,10 @@ def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, N
         ContractError: wrong arrays, shape or dtype.
         StoreError: the folder cannot be written, or no space is left.
     """
-    require(images.keys() == DTYPES.keys(), f"a shard needs the arrays {sorted(DTYPES)}; got {sorted(images)}")
+    shapes = shard.arrays
+    require(images.keys() == shapes.keys(), f"a shard needs the arrays {sorted(shapes)}; got {sorted(images)}")
     for name, array in images.items():
-        require(array.shape == shard.shape, f"{name}: a shard must be {shard.shape}; got {array.shape}")
+        require(array.shape == shapes[name], f"{name}: a shard must be {shapes[name]}; got {array.shape}")
         require(array.dtype == DTYPES[name], f"{name}: must be {DTYPES[name]}; got {array.dtype}")
     with _folder_aside(folder, f"chunk-{chunk_name(chunk)}") as aside:
         whole = {name: aside / name / "c" / "0" / "0" / "0" for name in images}
@@ -141,6 +160,8 @@ def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, N
             place = folder / shard_name(name, chunk)
             place.parent.mkdir(parents=True, exist_ok=True)
             whole[name].replace(place)
+        for name in DTYPES.keys() - images.keys():
+            (folder / shard_name(name, chunk)).unlink(missing_ok=True)
     return [shard_name(name, chunk) for name in images]
 
 
@@ -158,16 +179,18 @@ def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: d
     """
     with _folder_aside(folder, "metadata") as aside:
         zarr.create_group(store=aside, attributes=attributes.get("", {}), overwrite=True)
-        for name in DTYPES:
+        for name in shard.arrays:
             _create(aside, name, n_chunks * shard.images, shard, attributes.get(name, {}))
-        for name in (*DTYPES, ""):
-            place = folder / "images.zarr" / name / "zarr.json"
+        for name in (*shard.arrays, ""):
+            place = folder / metadata_name(name)
             place.parent.mkdir(parents=True, exist_ok=True)
             (aside / name / "zarr.json").replace(place)
+        for name in DTYPES.keys() - shard.arrays.keys():
+            (folder / metadata_name(name)).unlink(missing_ok=True)
 
 
 def open_array(folder: Path, name: str) -> Any:
-    """The shared array `clean` or `counts`, read-only.
+    """The shared array `clean`, `counts` or `wave`, read-only.
 
     Raises:
         StoreError: the store has no metadata yet, or they are damaged.
@@ -186,7 +209,7 @@ class Stack:
 
     Attributes:
         folder: Folder of the stage (`hrtem/`).
-        name: `clean` or `counts`.
+        name: `clean`, `counts` or `wave`.
         array: The Zarr array.
     """
 
@@ -219,24 +242,26 @@ class Stack:
             StoreError: a shard is missing or damaged; names its chunk.
         """
         images = np.empty((len(rows), *self.shape[1:]), DTYPES[self.name])
-        chunks = rows // self.array.shards[0]
+        per_shard, block = self.array.shards[0], self.array.chunks
+        chunks = rows // per_shard
         for chunk in np.unique(chunks).tolist():
-            with self._shard(chunk):
-                images[chunks == chunk] = self.array.oindex[rows[chunks == chunk]]
+            here = np.flatnonzero(chunks == chunk)
+            with self._shard(chunk) as place:
+                read_rows(place, rows[here] % per_shard, per_shard // block[0], block, images, here)
         return images
 
     def __getitem__(self, row: int) -> NDArray[Any]:
-        with self._shard(row // self.array.shards[0]):
-            return np.asarray(self.array[row])
+        image: NDArray[Any] = self.read(np.array([row]))[0]
+        return image
 
     @contextmanager
-    def _shard(self, chunk: int) -> Iterator[None]:
+    def _shard(self, chunk: int) -> Iterator[Path]:
         place = self.folder / shard_name(self.name, chunk)
         mend = f"delete {self.folder / manifest_name(chunk)} and dataset.json beside it, and run snakemake again"
         if not place.exists():
             raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is missing; {mend}")
         try:
-            yield
+            yield place
         except (RuntimeError, ValueError, OSError) as error:
             raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is damaged ({error}); {mend}") from None
 

@@ -1,0 +1,105 @@
+"""Stored exit waves: what an aperture passes, on a grid of its own, and the image of any optics inside that band."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+
+from alloyscope.config import WAVE_STEP_A, ImagingSection, OpticsSection
+from alloyscope.contracts import View, require
+from alloyscope.microscope.arrays import CPU, Array, Backend
+from alloyscope.microscope.detector import camera_image
+from alloyscope.microscope.optics import Lens, image_intensity
+from alloyscope.sections import bounds
+
+
+def wave_grid(imaging: ImagingSection) -> int:
+    """Points along each edge of a stored wave: steps of at most 0.2 Å, a size that FFTs like; 0 when none is stored."""
+    return next_fast_len(ceil(imaging.field_A / WAVE_STEP_A)) if imaging.store_waves else 0
+
+
+@dataclass(frozen=True)
+class Band:
+    """The angles that stored waves carry.
+
+    Attributes:
+        size: Points along each edge of a stored wave.
+        aperture_mrad: Widest aperture under which an image can be made of them.
+    """
+
+    size: int
+    aperture_mrad: float
+
+    @classmethod
+    def of(cls, imaging: ImagingSection, optics: OpticsSection) -> Self | None:
+        """The band of a campaign; None when it stores no waves."""
+        return cls(wave_grid(imaging), bounds(optics.aperture_mrad)[1]) if imaging.store_waves else None
+
+    def reach(self, lens: Lens) -> int:
+        """Largest frequency index inside: the aperture's edge ends half a grid step beyond its radius."""
+        return int(1e-3 * self.aperture_mrad / lens.wavelength_A * lens.field_A + 0.5)
+
+    def limited(self, waves: Array, lens: Lens, backend: Backend) -> Array:
+        """Waves as they are stored: the same values on the band's grid, without what the aperture stops.
+
+        Args:
+            waves: Exit waves on the lens's grid, shape (batch, y, x), complex64; not changed.
+            lens: Their grid.
+            backend: Where they live.
+
+        Returns:
+            Waves, shape (batch, size, size), complex64.
+
+        Raises:
+            ContractError: one of the grids does not carry the aperture.
+        """
+        stored = Lens(self.size, lens.field_A, lens.voltage_kV)
+        edge_rad = 1e-3 * self.aperture_mrad + 0.5 * lens.wavelength_A / lens.field_A
+        passed = backend.asarray((abs(stored.angles(CPU)) < edge_rad).astype(np.float32))
+        return _resampled(waves, self.size, self.reach(lens), backend, passed)
+
+    def images(
+        self, waves: Array, views: Sequence[View], lens: Lens, pixels: int, backend: Backend = CPU
+    ) -> NDArray[np.float32]:
+        """Expected camera images of stored waves under any optics inside the band: `clean`, before its rounding.
+
+        Args:
+            waves: Stored waves, shape (batch, size, size), complex64.
+            views: Optics, vibration and MTF of each image; rotation, shift and dose do not matter here.
+            lens: The multislice grid (`imaging.grid`), on which the optics act.
+            pixels: Camera pixels along each edge.
+            backend: Where `waves` live.
+
+        Returns:
+            Share of the beam per pixel, shape (batch, pixels, pixels), float32.
+
+        Raises:
+            ContractError: an aperture is wider than the band, or the waves are of another size.
+        """
+        require(waves.shape[-1] == self.size, f"waves must have {self.size} points an edge; got {waves.shape[-1]}")
+        widest = max(view.aperture_mrad for view in views)
+        require(
+            widest <= self.aperture_mrad,
+            f"the stored waves carry apertures up to {self.aperture_mrad:g} mrad; got {widest:g}",
+        )
+        fine = _resampled(waves, lens.size, self.reach(lens), backend)
+        return camera_image(image_intensity(fine, views, lens, backend), views, pixels, lens.field_A, backend)
+
+
+def _resampled(waves: Array, size: int, reach: int, backend: Backend, passed: Array | None = None) -> Array:
+    """Waves of the same field on another grid: the frequencies up to `reach` are kept, those of `passed` if given."""
+    smaller = min(size, waves.shape[-1])
+    require(2 * reach < smaller, f"a grid of {smaller} points does not carry the frequency index {reach}")
+    spectrum = backend.fft2(1 * waves)
+    kept = backend.zeros((waves.shape[0], size, size), "complex64")
+    low, high = slice(0, reach + 1), slice(-reach, None)
+    for rows in (low, high):
+        for columns in (low, high):
+            kept[:, rows, columns] = spectrum[:, rows, columns]
+    if passed is not None:
+        kept *= passed
+    return backend.ifft2(kept) * (size / waves.shape[-1]) ** 2

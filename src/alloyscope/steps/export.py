@@ -1,0 +1,111 @@
+"""Export released images to HDF5, PNG or TIFF.
+
+Reads hrtem/ of a results folder. Writes one HDF5 file with arrays, every parameter and the attributes that HyperSpy
+reads; or one PNG or TIFF per image, named by its id, with pixel size and parameters inside. Images of failed particles
+are left out.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Literal, assert_never
+
+import pandas as pd
+
+from alloyscope.errors import StoreError
+from alloyscope.progress import progress
+from alloyscope.store.atomic import read_json
+from alloyscope.store.exports import write_hdf5, write_png, write_tiff
+from alloyscope.store.images import CLEAN, COUNTS, WAVE, Stack
+from alloyscope.store.tables import read_table
+
+Form = Literal["hdf5", "png", "tiff"]
+
+
+def run(
+    *, folder: Path, to: Form, out: Path, images: slice = slice(None), array: str = COUNTS, bits: int = 16
+) -> list[Path]:
+    """Export images.
+
+    Args:
+        folder: Of a campaign.
+        to: Form of the files.
+        out: Folder to write to.
+        images: Which rows of images.parquet, failed particles included in the counting.
+        array: `counts` or `clean`, for PNG and TIFF.
+        bits: Of a PNG.
+
+    Returns:
+        The files.
+
+    Raises:
+        StoreError: nothing is released here, no image is in the range, a shard is damaged, a file cannot be written.
+    """
+    place = folder / "hrtem"
+    if not (place / "dataset.json").exists():
+        raise StoreError(f"{folder}: no released images, {place / 'dataset.json'} is missing; run snakemake first")
+    account, table = read_json(place / "dataset.json"), read_table(place / "images.parquet")
+    chosen = table.iloc[images]
+    chosen = chosen[chosen["valid"].astype(bool)].reset_index(drop=True)
+    if chosen.empty:
+        raise StoreError(f"{folder}: no image of a sound particle in this range; there are rows 0 to {len(table) - 1}")
+    if to == "hdf5":
+        names = (CLEAN, COUNTS, WAVE) if account.get("wave_grid") else (CLEAN, COUNTS)
+        stacks = {name: Stack.open(place, name) for name in names}
+        target = out / f"{folder.resolve().name}.hdf5"
+        kept = ("digest", "pixel_size_A", "gain", "offset")
+        write_hdf5(target, stacks, chosen, {name: account[name] for name in kept if name in account})
+        return [target]
+    return pictures(Stack.open(place, array), chosen, to, out, bits)
+
+
+def pictures(stack: Stack, table: pd.DataFrame, to: Literal["png", "tiff"], out: Path, bits: int) -> list[Path]:
+    """One file per image."""
+    pixel_size_A = stack.array.attrs["pixel_size_A"]
+    written = []
+    for record in progress(table.to_dict("records"), len(table), "images"):
+        row = {str(name): value for name, value in record.items()}
+        image = stack[int(row["image"])]
+        path = out / f"{row['image_id']}-{stack.name}.{to}"
+        match to:
+            case "png":
+                write_png(path, image, bits, pixel_size_A, row)
+            case "tiff":
+                write_tiff(path, image, pixel_size_A, row)
+            case _:
+                assert_never(to)
+        written.append(path)
+    return written
+
+
+def span(text: str) -> slice:
+    """`a:b` as a range of rows; either end may be left out."""
+    low, colon, high = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return slice(int(low) if low else None, int(high) if high else None)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a range of rows, a:b; got {text!r}") from None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of a campaign, e.g. results/demo")
+    parser.add_argument("--to", choices=("hdf5", "png", "tiff"), required=True, help="form of the files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--images", type=span, default=slice(None), metavar="A:B", help="rows (default: all)")
+    parser.add_argument(
+        "--array", choices=(COUNTS, CLEAN), default=COUNTS, help="of PNG and TIFF (default: counts); HDF5 has all"
+    )
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a PNG (default: 16)")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    written = run(
+        folder=arguments.folder,
+        to=arguments.to,
+        out=arguments.out,
+        images=arguments.images,
+        array=arguments.array,
+        bits=arguments.bits,
+    )
+    print(f"{len(written)} file{'s' if len(written) > 1 else ''} in {arguments.out}")
