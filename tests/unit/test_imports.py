@@ -15,6 +15,7 @@ FLOORS = {
     "intervals": 0,
     "sections": 1,
     "parameters": 1,
+    "presets": 1,
     "config": 1,
     "ids": 1,
     "contracts": 1,
