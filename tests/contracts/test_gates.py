@@ -105,7 +105,7 @@ def test_image_of_something_else_is_stopped() -> None:
 
 def test_atoms_in_other_slices_are_stopped() -> None:
     depths = np.array([0.1, 2.4, 9.9])
-    assert gates.atoms_in_their_slices(depths, np.array([0, 0, 3]), 10.0, 4).high == pytest.approx(0.5)
+    assert gates.atoms_in_their_slices(depths, np.array([0, 0, 3]), 10.0, 4).value == pytest.approx(0.46)
     with pytest.raises(GateError, match=r"spread over the 4 slices by their depth; one lies 3\.46 slices"):
         gates.atoms_in_their_slices(depths, np.array([0, 0, 0]), 10.0, 4)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from alloyscope import plan, units
 from alloyscope.cli import main
+from alloyscope.config import OpticsSection
 from alloyscope.errors import GateError, StoreError
 from alloyscope.imaging.box import Slab
 from alloyscope.imaging.multislice import projected_factor_VA2
@@ -161,7 +162,7 @@ def test_planted_fault_is_stopped(campaign: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_coarse_grid_is_stopped(tmp_path: Path) -> None:
     coarse = IMAGING.model_copy(update={"pixel_size_A": 0.9, "grid": 64})
-    make_campaign(tmp_path, imaging=coarse)
+    make_campaign(tmp_path, imaging=coarse, optics=OpticsSection(aperture_mrad=15.0))
     with pytest.raises(GateError, match=r"abTEM on a twice finer grid .*refine imaging\.grid"):
         examine(tmp_path, imaging=coarse)
 

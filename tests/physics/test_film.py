@@ -79,14 +79,18 @@ def test_block_must_hold_its_atoms() -> None:
 
 def test_film_fills_the_field_at_its_density() -> None:
     imaging = ImagingSection()
-    box = film_slab(random_block(), view(imaging, film_thickness_A=25.0, film_angle_rad=0.7), imaging.field_A)
-    assert box.height_A == 25.0 + 2 * FILM_MARGIN_A
-    expected = 0.1 * imaging.field_A**2 * 25.0
+    whole = view(imaging, film_thickness_A=30.0, film_angle_rad=0.7, film_offset=(0.1, 0.2, 0.3))
+    box = film_slab(random_block(), whole, imaging.field_A)
+    assert box.height_A == 30.0 + 2 * FILM_MARGIN_A
+    expected = 0.1 * imaging.field_A**2 * 30.0
     assert len(box.elements) == pytest.approx(expected, rel=0.02)
     quarters = np.histogram2d(*box.positions_A[:, :2].T, bins=2)[0]
     np.testing.assert_allclose(quarters, expected / 4, rtol=0.06)
     assert box.positions_A[:, 2].min() >= FILM_MARGIN_A
-    assert box.positions_A[:, 2].max() < 25.0 + FILM_MARGIN_A
+    assert box.positions_A[:, 2].max() < 30.0 + FILM_MARGIN_A
+    thin = film_slab(random_block(), replace(whole, film_thickness_A=10.0), imaging.field_A)
+    assert set(map(tuple, thin.positions_A)) < set(map(tuple, box.positions_A))
+    assert thin.positions_A[:, 2].max() < 10.0 + FILM_MARGIN_A
 
 
 def test_film_is_moved_by_whole_blocks_and_turned() -> None:
@@ -121,7 +125,7 @@ def test_beam_meets_the_particle_first_then_the_film() -> None:
     ours = engine.exit_waves([film], engine.exit_waves([above]))[0]
     upside_down = engine.exit_waves([above], engine.exit_waves([film]))[0]
     # one box with both, through abTEM
-    positions = np.concatenate([above.positions_A, film.positions_A + (0, 0, above.height_A)])
+    positions = np.concatenate([above.positions_A, film.positions_A + np.array([0, 0, above.height_A])])
     whole = Slab(0, above.elements + film.elements, positions, imaging.field_A, above.height_A + film.height_A)
     fine = imaging.model_copy(update={"n_slices": 40})
     theirs = Reference(fine, "cpu").exit_waves([whole])[0]

@@ -40,7 +40,7 @@ def test_thinnest_film_has_a_block_thick_enough_for_the_potential() -> None:
 @pytest.mark.parametrize(("content", "message"), [("", "not a film"), ("1\n\nAg 0 0 0\n", "carbon alone; got Ag")])
 def test_files_that_hold_no_film(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "carbon.extxyz"
-    with pytest.raises(StoreError, match="cannot be read .*run the film step first"):
+    with pytest.raises(StoreError, match=r"cannot be read .*run the film step first"):
         read_film(path)
     path.write_text(content)
     with pytest.raises(StoreError, match=message):

@@ -142,7 +142,7 @@ def test_every_field_of_a_view_survives_the_table() -> None:
             plan.view(7, number, imaging, optics, DetectorSection(readout_e=(0.1, 0.2)), seed=2),
             snapshots=tuple(range(number)),
         )
-        for number in range(4)
+        for number in range(8)
     ]
     assert {view.film_thickness_A for view in views} == {0.0, 30.0}
     table = views_table(views)

@@ -65,11 +65,11 @@ class Reference:
                 parametrization="lobato",
                 projection="infinite",
             )
-            source: Any
+            wave: Any
             if incident is None:
-                source = abtem.PlaneWave(energy=self.energy_eV)
+                wave = abtem.PlaneWave(energy=self.energy_eV).multislice(potential, lazy=False)
             else:  # abTEM's axes are (x, y)
                 source = abtem.Waves(incident.T.copy(), energy=self.energy_eV, extent=slab.field_A)
-            wave: Any = source.multislice(potential, lazy=False)
+                wave = source.multislice(potential)
             array: NDArray[np.complex64] = np.asarray(wave.to_cpu().array, np.complex64)
         return array.T
