@@ -1,7 +1,7 @@
 # The whole campaign, stage by stage:
 #
-#   potential ─► plan ─► md or files (chunks) ─► describe (chunks) ─► structures ─► hrtem (chunks) ─► dataset ─► train
-#   ─► evaluate ─► report
+#   potential ─► plan ─► md or files (chunks) ─► describe (chunks) ─► structures ─► hrtem (chunks) ─► gates ─► dataset
+#   ─► train ─► evaluate ─► report
 #
 # snakemake --profile profiles/local --configfile workflow/campaigns/demo.yaml     a small campaign on this machine
 # snakemake --profile slurm                                                        the campaign of config.yaml
@@ -31,7 +31,9 @@ include: f"workflow/rules/{CAMPAIGN.particles.source}.smk"
 include: "workflow/rules/describe.smk"
 include: "workflow/rules/structures.smk"
 include: "workflow/rules/statistics.smk"
+include: "workflow/rules/film.smk"
 include: "workflow/rules/hrtem.smk"
+include: "workflow/rules/gates.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"

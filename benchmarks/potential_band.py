@@ -8,11 +8,11 @@ from ase.cluster import Octahedron
 from harness import Figure
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.contracts import Structure
 from alloyscope.imaging.gates import rms_difference
 from alloyscope.imaging.hrtem import Imager, plain_optics
 from alloyscope.imaging.multislice import Multislice
+from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU
 
 FINE = 1024

@@ -13,15 +13,12 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from alloyscope.errors import ConfigError
+from alloyscope.instrument import WAVE_STEP_A, DetectorSection, ImagingSection, OpticsSection
 from alloyscope.parameters import parameter_set
 from alloyscope.sections import (
-    Draw,
     Fraction,
     IntRange,
-    LogUniform,
-    NonNegativeDraw,
     Positive,
-    PositiveDraw,
     PositiveRange,
     Range,
     S,
@@ -33,9 +30,7 @@ from alloyscope.units import electron_wavelength_A, fcc_111_spacing_A
 
 Protocol = Literal["gas_quench", "droplets"]
 Split = Literal["train", "validation", "calibration", "test"]
-Engine = Literal["batched", "abtem"]
 Task = Literal["reading", "denoising"]
-Camera = Literal["counting", "scintillator"]
 OrderLabel = Literal["d_com", "eta", "protocol"]
 
 
@@ -153,78 +148,9 @@ class LabelsSection(Section):
     d_com_over_Rg_limit: Positive = 0.5
 
 
-WAVE_STEP_A = 0.2  # largest step of a stored exit wave
-
-
-class ImagingSection(Section):
-    engine: Engine = "batched"
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    voltage_kV: Positive = 200.0
-    pixels: int = Field(128, ge=32)
-    pixel_size_A: Positive = 10 / 23  # 23 px/nm
-    grid: int = Field(384, ge=64)
-    n_slices: int = Field(20, ge=1)
-    views: int = Field(5, ge=1)
-    max_shift_A: Annotated[float, Field(ge=0)] = 4.0
-    md_chunks_per_chunk: int = Field(1, ge=1)
-    checked_waves: int = Field(1, ge=0)  # per chunk, against abTEM on a twice finer grid
-    store_waves: bool = False  # exit waves beside the images, from which other optics and doses can be drawn
-
-    @model_validator(mode="after")
-    def _bins(self) -> Self:
-        if self.pixels % 16:
-            raise ValueError(f"pixels must be a multiple of 16, for the networks' coarsest level; got {self.pixels}")
-        if self.grid % self.pixels:
-            raise ValueError(f"grid must be a multiple of pixels ({self.pixels}); got {self.grid}")
-        return self
-
-    @property
-    def field_A(self) -> float:
-        """Edge of the field of view [Å]."""
-        return self.pixels * self.pixel_size_A
-
-    @property
-    def band_limit_per_A(self) -> float:
-        """Largest spatial frequency the multislice grid carries, two thirds of its Nyquist frequency [1/Å]."""
-        return self.grid / (3 * self.field_A)
-
-
-class OpticsSection(Section):
-    """Draws per image; abTEM's names and signs, lengths in Å. Defaults: docs/physics.md §3, preset `corrected`.
-
-    The angle of each astigmatic aberration is drawn uniformly.
-    """
-
-    defocus_A: Draw = (-200.0, 200.0)  # underfocus positive, defocus = −C10
-    C12_A: Draw = (0.0, 50.0)
-    C21_A: Draw = (0.0, 1000.0)
-    C23_A: Draw = (0.0, 1000.0)
-    C30_A: Draw = (-1.5e5, 1.5e5)
-    C32_A: Draw = 0.0
-    C34_A: Draw = 0.0
-    C50_A: Draw = 0.0
-    focal_spread_A: NonNegativeDraw = (20.0, 60.0)  # 1/e width, √2 σ
-    angular_spread_mrad: NonNegativeDraw = (0.05, 0.3)  # 1/e width, √2 σ
-    aperture_mrad: PositiveDraw = 30.0
-    vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image position
-    n_foci: int = Field(1, ge=1)  # 1: temporal envelope on the wave; more: mean intensity over as many foci
-
-
-class DetectorSection(Section):
-    """Draws per image. MTF(k) = (1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency."""
-
-    camera: Camera = "counting"
-    dose_e_per_A2: PositiveDraw = LogUniform(log_uniform=(1e2, 1e4))
-    mtf_c1: NonNegativeDraw = (0.0, 0.01)
-    mtf_c2: PositiveDraw = (0.3, 0.4)
-    mtf_c3: PositiveDraw = (2.4, 2.6)
-    readout_e: NonNegativeDraw = 0.0  # standard deviation per pixel
-    gain: Positive = 1.0  # stored counts per electron
-    offset: int = Field(0, ge=0)  # stored counts at zero electrons
-
-
 class DatasetSection(Section):
     min_chunks: int | None = Field(None, ge=1)  # None: all; a number: start on what is finished
+    gated_images: int = Field(4, ge=1)  # made anew and examined by the gates before release
 
 
 class TaskSettings(Section):
@@ -334,6 +260,7 @@ def _cross_faults(config: Config) -> list[str]:
             f"md.particles_per_chunk: {config.md.particles_per_chunk} makes more than {MOST_CHUNKS} chunks of "
             f"{config.campaign.n_particles} particles; must be at least {least}"
         )
+    faults += _snapshot_faults(config)
     for species in config.particles.species:
         if species not in parameters.elements:
             faults.append(
@@ -343,6 +270,14 @@ def _cross_faults(config: Config) -> list[str]:
             continue
         faults += _resolution_faults(config.imaging, species, parameters.pair(species, species).r0_A)
     return faults
+
+
+def _snapshot_faults(config: Config) -> list[str]:
+    wanted = config.imaging.snapshots_per_image
+    kept, why = (config.md.snapshots, "md.snapshots") if config.particles.source == "md" else (1, "one frame each")
+    if wanted is None or wanted <= kept:
+        return []
+    return [f"imaging.snapshots_per_image: must be at most the {kept} that a particle has ({why}); got {wanted}"]
 
 
 def aperture_faults(imaging: ImagingSection, optics: OpticsSection) -> list[str]:

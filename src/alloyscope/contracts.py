@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.config import Engine, Protocol
+from alloyscope.config import Protocol
 from alloyscope.errors import ContractError
+from alloyscope.instrument import Engine
 
 
 def require(condition: bool, message: str) -> None:
@@ -63,11 +64,39 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class Film:
+    """A block of amorphous carbon that goes on periodically.
+
+    Attributes:
+        positions_A: Positions, shape (n, 3), float64, within the block.
+        edges_A: Edges of the block, which begins at the origin [Å].
+    """
+
+    positions_A: NDArray[np.float64]
+    edges_A: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        shape, inside = self.positions_A.shape, (self.positions_A >= 0) & (self.positions_A < self.edges_A)
+        require(len(shape) == 2 and shape[1:] == (3,), f"positions of a film must be (n, 3); got {shape}")
+        require(bool(inside.all()), f"atoms of a film must lie in its block of {self.edges_A} Å")
+
+
+# (order n, symmetry m) of every aberration C_nm beside defocus; those with m > 0 have an angle
+ABERRATIONS = (
+    *((1, 2), (2, 1), (2, 3), (3, 0), (3, 2), (3, 4)),
+    *((4, 1), (4, 3), (4, 5), (5, 0), (5, 2), (5, 4), (5, 6)),
+)
+
+
+@dataclass(frozen=True)
 class View:
     """Every drawn parameter of one image: a row of `images.parquet`.
 
     Angles of aberrations in rad, lengths in Å, abTEM's names and signs (defocus = −C10).
-    `rotation` is a unit quaternion (x, y, z, w); `shift_A` moves the particle in the image plane (y, x).
+    `rotation` is a unit quaternion (x, y, z, w); `shift_A` moves the particle in the image plane (y, x). `snapshots`
+    are those of the particle that the exposure averages; none named means all. A film of thickness 0 is not there;
+    `film_offset` is the place of its block, in fractions of the block's edges (x, y, z). Defocus is that of the
+    particle's lower face, with a film and without.
     """
 
     particle: int
@@ -87,7 +116,19 @@ class View:
     phi32_rad: float
     C34_A: float
     phi34_rad: float
+    C41_A: float
+    phi41_rad: float
+    C43_A: float
+    phi43_rad: float
+    C45_A: float
+    phi45_rad: float
     C50_A: float
+    C52_A: float
+    phi52_rad: float
+    C54_A: float
+    phi54_rad: float
+    C56_A: float
+    phi56_rad: float
     focal_spread_A: float
     angular_spread_mrad: float
     aperture_mrad: float
@@ -98,6 +139,10 @@ class View:
     mtf_c2: float
     mtf_c3: float
     readout_e: float
+    snapshots: tuple[int, ...] = ()
+    film_thickness_A: float = 0.0
+    film_angle_rad: float = 0.0
+    film_offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         norm = float(np.linalg.norm(self.rotation))

@@ -1,27 +1,19 @@
 """Config → particles, chunks and splits: the only combinatorics of the campaign."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.config import (
-    SPLIT_BLOCK,
-    WAVE_STEP_A,
-    Config,
-    DetectorSection,
-    ImagingSection,
-    OpticsSection,
-    ParticlesSection,
-    Split,
-    SplitsSection,
-)
-from alloyscope.contracts import Particle, View
+from alloyscope.config import SPLIT_BLOCK, Config, ParticlesSection, Split, SplitsSection
+from alloyscope.contracts import ABERRATIONS, Particle, View
 from alloyscope.ids import chunk_name, draw_value, rng_for
+from alloyscope.instrument import WAVE_STEP_A, DetectorSection, FilmSection, ImagingSection, OpticsSection
 from alloyscope.sections import Draw
+from alloyscope.units import scherzer_defocus_A
 
 # Raised by hand when a stage's results change; passed as params, so Snakemake reruns that stage and what follows.
 RECIPES = {
@@ -31,7 +23,9 @@ RECIPES = {
     "describe": 1,
     "structures": 2,
     "statistics": 1,
-    "hrtem": 1,
+    "film": 1,
+    "hrtem": 2,
+    "gates": 1,
     "dataset": 2,
     "train": 1,
     "evaluate": 1,
@@ -151,12 +145,15 @@ def view(
         return value(name, (0.0, 2 * np.pi))
 
     shift = (-imaging.max_shift_A, imaging.max_shift_A)
-    drawn_optics = {name: value(name, getattr(optics, name)) for name in OpticsSection.model_fields if name != "n_foci"}
-    drawn_detector = {
+    names = OpticsSection.model_fields.keys() - {"preset", "defocus_from_scherzer", "n_foci"}
+    drawn_optics: dict[str, Any] = {name: value(name, getattr(optics, name)) for name in names}
+    if optics.defocus_from_scherzer:
+        drawn_optics["defocus_A"] += scherzer_defocus_A(drawn_optics["C30_A"], imaging.voltage_kV)
+    drawn_detector: dict[str, Any] = {
         name: value(name, getattr(detector, name))
         for name in ("dose_e_per_A2", "mtf_c1", "mtf_c2", "mtf_c3", "readout_e")
     }
-    angles = {f"phi{order}_rad": angle(f"phi{order}") for order in ("12", "21", "23", "32", "34")}
+    angles: dict[str, Any] = {f"phi{n}{m}_rad": angle(f"phi{n}{m}") for n, m in ABERRATIONS if m}
     return View(
         particle=particle,
         view=view,
@@ -167,4 +164,24 @@ def view(
         **drawn_optics,
         **drawn_detector,
         **angles,
+        **film_of(imaging.film, value),
     )
+
+
+def film_of(film: FilmSection, value: Callable[[str, Draw], float]) -> dict[str, Any]:
+    """The film of one image, as fields of View."""
+    if value("film", (0.0, 1.0)) >= film.share:
+        return {}
+    return {
+        "film_thickness_A": value("film_thickness_A", film.thickness_A),
+        "film_angle_rad": value("film_angle", (0.0, 2 * np.pi)),
+        "film_offset": tuple(value(f"film_{axis}", (0.0, 1.0)) for axis in "xyz"),
+    }
+
+
+def snapshots(particle: int, view: int, kept: int, wanted: int | None, seed: int) -> tuple[int, ...]:
+    """Which of a particle's `kept` snapshots one image averages; None wants all."""
+    if wanted is None or wanted >= kept:
+        return tuple(range(kept))
+    chosen = rng_for("snapshots", seed, particle, view).choice(kept, wanted, replace=False)
+    return tuple(sorted(chosen.tolist()))

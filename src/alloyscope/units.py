@@ -16,6 +16,9 @@ ATOMIC_MASS_u = {  # IUPAC standard atomic weights (2021, abridged)
     "Au": 196.97,
 }
 
+CARBON_MASS_u = 12.011
+AVOGADRO_per_mol = 6.02214076e23  # CODATA 2018 (exact)
+
 NEAREST_NEIGHBOUR_A = {  # of the elements' crystals; Kittel, Introduction to Solid State Physics, ch. 1, table 4
     "Co": 2.50,
     "Ni": 2.49,
@@ -25,6 +28,11 @@ NEAREST_NEIGHBOUR_A = {  # of the elements' crystals; Kittel, Introduction to So
     "Pt": 2.77,
     "Au": 2.88,
 }
+
+
+def atoms_per_A3(density_g_per_cm3: float, mass_u: float) -> float:
+    """Number density of a substance of one element [1/Å³]."""
+    return 1e-24 * AVOGADRO_per_mol * density_g_per_cm3 / mass_u
 
 
 def electron_wavelength_A(voltage_kV: float) -> float:
@@ -43,6 +51,15 @@ def interaction_constant_rad_per_VA(voltage_kV: float) -> float:
     return (
         2 * math.pi * (ELECTRON_MASS_eV + energy_eV) / (wavelength_A * energy_eV * (2 * ELECTRON_MASS_eV + energy_eV))
     )
+
+
+def scherzer_defocus_A(C30_A: float, voltage_kV: float) -> float:
+    """Δf = √(4/3 · C30 λ) [Å], underfocus positive; overfocus for negative C30.
+
+    Scherzer, J. Appl. Phys. 20, 20 (1949), whose rounded form is 1.2 √(C30 λ). At this focus the aberration function
+    turns back at χ = −2π/3, which makes the widest band of transfer without a change of sign.
+    """
+    return math.copysign(math.sqrt(4 / 3 * abs(C30_A) * electron_wavelength_A(voltage_kV)), C30_A)
 
 
 def fcc_111_spacing_A(nearest_neighbour_A: float) -> float:

@@ -10,10 +10,10 @@ from ase.cluster import Icosahedron
 from scipy.spatial.transform import Rotation
 
 from alloyscope import plan
-from alloyscope.config import ImagingSection
 from alloyscope.contracts import Structure
 from alloyscope.errors import GateError
 from alloyscope.imaging import gates
+from alloyscope.instrument import ImagingSection
 from alloyscope.units import electron_wavelength_A
 
 N = 5000
@@ -74,18 +74,40 @@ def test_images_that_differ_from_the_reference_are_stopped() -> None:
         gates.agrees_with_reference(image, image + 0.02, 0.01, 3, 1)
 
 
+def stripes(contrast: float) -> np.ndarray:
+    return 1 + contrast * np.resize([1.0, -1.0], (8, 8))
+
+
 def test_species_without_effect_are_stopped() -> None:
-    image = np.ones((8, 8), np.float32)
-    gates.species_matter(image, image + 0.02)
-    with pytest.raises(GateError, match=r"swapping species must change the image by 0\.50%"):
-        gates.species_matter(image, image + 0.001)
+    assert gates.species_matter(stripes(0.02), stripes(0.01)).value == pytest.approx(0.5)
+    with pytest.raises(
+        GateError, match=r"swapping species must change the image by 10% of its contrast or more; got 5"
+    ):
+        gates.species_matter(stripes(0.02), stripes(0.019))
+    with pytest.raises(GateError, match="got nan"):
+        gates.species_matter(stripes(0.0), stripes(0.1))
 
 
-def test_coarse_slices_are_stopped() -> None:
-    image = np.ones((8, 8), np.float32)
-    gates.slices_converged(image, image + 0.002)
-    with pytest.raises(GateError, match=r"raise imaging\.n_slices"):
-        gates.slices_converged(image, image + 0.02)
+def test_coarse_slices_and_grids_are_stopped() -> None:
+    gates.slices_converged(stripes(0.1), stripes(0.098))
+    with pytest.raises(GateError, match=r"by 3% of its contrast at most; got 5\.0%; raise imaging\.n_slices"):
+        gates.slices_converged(stripes(0.1), stripes(0.095))
+    gates.finer_grid_agrees(stripes(0.1), stripes(0.095))
+    with pytest.raises(GateError, match=r"by 10% of its contrast at most; got 20\.0%; refine imaging\.grid"):
+        gates.finer_grid_agrees(stripes(0.1), stripes(0.08))
+
+
+def test_image_of_something_else_is_stopped() -> None:
+    gates.image_is_remade(stripes(0.1).astype(np.float16), stripes(0.1))
+    with pytest.raises(GateError, match=r"stored image must be what its structure and parameters give.*got 1\.00%"):
+        gates.image_is_remade(stripes(0.1), stripes(0.11))
+
+
+def test_atoms_in_other_slices_are_stopped() -> None:
+    depths = np.array([0.1, 2.4, 9.9])
+    assert gates.atoms_in_their_slices(depths, np.array([0, 0, 3]), 10.0, 4).value == pytest.approx(0.46)
+    with pytest.raises(GateError, match=r"spread over the 4 slices by their depth; one lies 3\.46 slices"):
+        gates.atoms_in_their_slices(depths, np.array([0, 0, 0]), 10.0, 4)
 
 
 def test_planned_rotations_are_uniform() -> None:

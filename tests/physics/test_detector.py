@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.contracts import View
 from alloyscope.errors import ContractError
 from alloyscope.ids import rng_for
+from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU
 from alloyscope.microscope.detector import camera_image, expose, mtf
 
@@ -42,6 +42,7 @@ def test_mtf_by_hand() -> None:
     assert mtf(1.0, 0.0, 0.5, 2.5) == pytest.approx(0.5)  # k = 2 c2 at Nyquist
     assert mtf(1.0, 0.2, 0.5, 2.5) == pytest.approx(0.8 / 2 + 0.2)
     assert mtf(0.0, 0.3, 0.4, 2.4) == 1.0
+    assert mtf(1.0, 0.0, 0.35, 2.5) == pytest.approx(0.29077, abs=1e-5)  # 1 / (1 + 0.7⁻²·⁵)
 
 
 @pytest.mark.parametrize("grid", [64, 96, 192])

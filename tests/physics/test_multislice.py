@@ -8,7 +8,6 @@ from abtem.parametrizations import LobatoParametrization
 from ase.cluster import Icosahedron
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.contracts import Structure, View
 from alloyscope.errors import GateError
 from alloyscope.imaging import gates
@@ -16,6 +15,7 @@ from alloyscope.imaging.box import MARGIN_A, Slab, slabs
 from alloyscope.imaging.hrtem import Imager, check_against_reference, imager_for, plain_optics
 from alloyscope.imaging.multislice import Multislice, projected_factor_VA2
 from alloyscope.imaging.reference import Reference
+from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU, torch_backend
 from alloyscope.units import interaction_constant_rad_per_VA
 

@@ -7,15 +7,20 @@ import numpy as np
 import pytest
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
-from alloyscope.contracts import View
+from alloyscope.contracts import ABERRATIONS, View
 from alloyscope.errors import ContractError
+from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU, frequencies, torch_backend
 from alloyscope.microscope.optics import Lens, image_intensity, transfer_function
+from alloyscope.units import scherzer_defocus_A
 
 LENS = Lens(size=96, field_A=24.0, voltage_kV=200.0)
-ABERRATIONS = ("C12", "C21", "C23", "C30", "C32", "C34", "C50")
-FULL = OpticsSection(C32_A=(1e3, 1e4), C34_A=(1e3, 1e4), C50_A=(1e6, 1e7))
+NAMES = [f"C{n}{m}" for n, m in ABERRATIONS]
+FULL = OpticsSection(
+    **{f"C3{m}_A": (1e3, 1e4) for m in (2, 4)},
+    **{f"C4{m}_A": (1e4, 2e5) for m in (1, 3, 5)},
+    **{f"C5{m}_A": (1e6, 1e7) for m in (0, 2, 4, 6)},
+)
 
 
 def drawn_view(number: int = 0, optics: OpticsSection = FULL) -> View:
@@ -24,7 +29,7 @@ def drawn_view(number: int = 0, optics: OpticsSection = FULL) -> View:
 
 def plain(**changed: float) -> View:
     """No aberrations, coherent, wide aperture."""
-    view = drawn_view(optics=OpticsSection(**dict.fromkeys((f"{name}_A" for name in ABERRATIONS), 0.0)))
+    view = drawn_view(optics=OpticsSection(**dict.fromkeys((f"{name}_A" for name in NAMES), 0.0)))
     return replace(
         view, **{"defocus_A": 0.0, "focal_spread_A": 0.0, "angular_spread_mrad": 0.0, "aperture_mrad": 45.0, **changed}
     )
@@ -41,8 +46,8 @@ def test_every_aberration_and_envelope_agrees_with_abtem(number: int) -> None:
     view = drawn_view(number)
     rng = np.random.default_rng(1)
     wave = (rng.normal(size=(2, LENS.size, LENS.size)) * [[[1]], [[1j]]]).sum(0).astype(np.complex64)
-    coefficients = {name: getattr(view, f"{name}_A") for name in ABERRATIONS}
-    angles = {f"phi{name[1:]}": getattr(view, f"phi{name[1:]}_rad") for name in ABERRATIONS if name[2] != "0"}
+    coefficients = {name: getattr(view, f"{name}_A") for name in NAMES}
+    angles = {f"phi{name[1:]}": getattr(view, f"phi{name[1:]}_rad") for name in NAMES if name[2] != "0"}
     ctf = abtem.CTF(
         energy=200e3,
         defocus=view.defocus_A,
@@ -53,6 +58,7 @@ def test_every_aberration_and_envelope_agrees_with_abtem(number: int) -> None:
         **angles,
     )
     theirs = abtem.Waves(wave.T.copy(), energy=200e3, extent=LENS.field_A).apply_ctf(ctf).array.T
+    assert all(coefficients.values())
     ours = np.fft.ifft2(np.fft.fft2(wave) * transfer_function([view], LENS, CPU)[0])
     assert np.abs(ours).std() > 0.1
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
@@ -69,6 +75,53 @@ def test_weak_phase_cosine_images_as_its_closed_form() -> None:
     np.testing.assert_allclose(image[0] - 1, 2 * epsilon * np.sin(chi) * wave, atol=5e-6)
 
 
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_defocus_alone_transfers_nothing_where_its_sine_is_zero(zero: int) -> None:
+    # λ Δf k² = whole number, sin(π λ Δf k²) = 0
+    wave, k = cosine(9)
+    waves = (1 + 1e-3j * wave)[None].astype(np.complex64)
+    defocus_A = zero / (LENS.wavelength_A * k**2)
+    silent, full = (
+        np.ptp(image_intensity(waves, [plain(defocus_A=value)], LENS, CPU))
+        for value in (defocus_A, defocus_A * (1 + 0.5 / zero))
+    )
+    assert full == pytest.approx(4e-3, rel=0.01)
+    assert silent < 0.01 * full
+
+
+def test_scherzer_focus_opens_the_widest_band() -> None:
+    # χ = π C λ³ k⁴ / 2 − π λ Δf k² falls to −2π/3, rises and comes back to 0 at k = √(2 Δf / C λ²)
+    spherical_A = 1e7
+    lens = Lens(size=512, field_A=512.0, voltage_kV=200.0)
+    defocus_A = scherzer_defocus_A(spherical_A, 200.0)
+    assert defocus_A == pytest.approx(578.3, abs=0.1)  # 1 mm at 200 kV
+    view = plain(C30_A=spherical_A, defocus_A=defocus_A, aperture_mrad=20.0)
+    transfer = transfer_function([view], lens, CPU)[0, 0, :256]
+    k = np.arange(256) / lens.field_A
+    first_zero = np.sqrt(2 * defocus_A / spherical_A) / lens.wavelength_A
+    band = (k > 0.02) & (k < first_zero - 0.01)
+    contrast = transfer.imag  # −sin χ: above 0 throughout
+    assert (contrast[band] > 0).all()
+    assert contrast[np.argmin(np.abs(k - first_zero / np.sqrt(2)))] == pytest.approx(np.sin(2 * np.pi / 3), abs=1e-3)
+    assert contrast[np.argmin(np.abs(k - first_zero * 1.05))] < 0
+    assert 1 / first_zero == pytest.approx(0.66 * (spherical_A * lens.wavelength_A**3) ** 0.25, rel=0.01)
+
+
+def test_negative_spherical_aberration_wants_overfocus() -> None:
+    assert scherzer_defocus_A(-1.5e5, 200.0) == -scherzer_defocus_A(1.5e5, 200.0) < 0
+
+
+def test_spread_of_angles_damps_where_the_phase_is_steep() -> None:
+    # χ = −π Δf α² / λ, so |∇χ| = 2π Δf k and the beat of the wave k with the beam falls to exp(−(π δ Δf k)²)
+    wave, k = cosine(12)
+    waves = (1 + 1e-3j * wave)[None].astype(np.complex64)
+    views = [plain(defocus_A=310.0, angular_spread_mrad=spread) for spread in (0.0, 0.8)]
+    sharp, damped = (np.ptp(image_intensity(waves, [view], LENS, CPU)) for view in views)
+    expected = np.exp(-((np.pi * 0.8e-3 * 310.0 * k) ** 2))
+    assert 0.5 < expected < 0.9
+    assert damped / sharp == pytest.approx(expected, rel=0.005)
+
+
 def test_underfocus_shows_atoms_dark() -> None:
     wave, _ = cosine(9)
     image = image_intensity(np.exp(0.01j * wave)[None].astype(np.complex64), [plain(defocus_A=100.0)], LENS, CPU)
@@ -80,10 +133,13 @@ def test_many_foci_equal_the_envelope_for_a_weak_object() -> None:
     wave, k = cosine(14)
     view = plain(defocus_A=80.0, focal_spread_A=60.0)
     waves = (1 + 1j * epsilon * wave)[None].astype(np.complex64)
-    envelope, mean = (image_intensity(waves, [replace(view, n_foci=n)], LENS, CPU)[0] for n in (1, 15))
+    envelope, three, five, mean = (
+        image_intensity(waves, [replace(view, n_foci=n)], LENS, CPU)[0] for n in (1, 3, 5, 15)
+    )
     damping = np.exp(-((np.pi * LENS.wavelength_A * 60.0 * k**2 / 2) ** 2))
     assert damping < 0.7
     np.testing.assert_allclose(mean, envelope, atol=5e-6)
+    assert np.abs(five - envelope).max() < 0.2 * np.abs(three - envelope).max()
     sharp = image_intensity(waves, [replace(view, focal_spread_A=0.0)], LENS, CPU)[0]
     assert np.ptp(envelope) / np.ptp(sharp) == pytest.approx(damping, rel=0.01)
 

@@ -7,9 +7,10 @@ import pandas as pd
 from ase.cluster import Icosahedron
 
 from alloyscope import plan
-from alloyscope.config import Config, DetectorSection, ImagingSection, OpticsSection, SplitsSection, parse
+from alloyscope.config import Config, SplitsSection, parse
 from alloyscope.contracts import Structure
 from alloyscope.ids import rng_for
+from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.steps import dataset, hrtem
 from alloyscope.store.atomic import checksum, digest, write_json, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name

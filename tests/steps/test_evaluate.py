@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from alloyscope.cli import main
-from alloyscope.config import DetectorSection, Task, TaskSettings
+from alloyscope.config import Task, TaskSettings
 from alloyscope.errors import ConfigError, GateError, StoreError
+from alloyscope.instrument import DetectorSection
 from alloyscope.steps import evaluate, train
 from alloyscope.store.images import shard_name
 from tests.steps.synthetic_images import alter, build

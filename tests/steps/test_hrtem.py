@@ -1,5 +1,6 @@
 """The hrtem step on small particles: slots, determinism, damage, gates."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +9,17 @@ import numpy as np
 import pytest
 
 from alloyscope.cli import main
-from alloyscope.config import OpticsSection
+from alloyscope.contracts import Film
 from alloyscope.errors import ConfigError, ContractError, GateError, StoreError
 from alloyscope.imaging.hrtem import imager_for
 from alloyscope.imaging.multislice import projected_factor_VA2
+from alloyscope.instrument import FilmSection, OpticsSection
 from alloyscope.microscope.optics import Lens
 from alloyscope.microscope.waves import Band
+from alloyscope.store.atomic import checksum, write_text
 from alloyscope.store.images import COUNTS, ShardShape, read_images, shard_name, views_of, write_metadata
 from alloyscope.store.manifests import Manifest
-from alloyscope.store.structures import read_structures
+from alloyscope.store.structures import film_text, read_structures, to_text
 from alloyscope.store.tables import read_table
 from tests.steps.synthetic_md import DETECTOR, FAILED, IMAGING, OPTICS, SEED, make_chunk, write_md_chunk
 
@@ -46,7 +49,7 @@ def test_chunk_accounts_for_every_particle(campaign: Path) -> None:
         (0, True, None),
         (1, False, "two clusters"),
     ]
-    assert manifest.counts == {"images": 2, "saturated_pixels": 0}
+    assert manifest.counts == {"images": 2, "saturated_pixels": 0, "outside_field": 0}
     manifest.verify(campaign / "hrtem")
     table = read_table(campaign / "hrtem" / "chunk-000000.parquet")
     assert table["image_id"].tolist() == ["p0000000-v00", "p0000000-v01", "p0000001-v00", "p0000001-v01"]
@@ -152,9 +155,58 @@ def test_aperture_beyond_the_grid_is_refused(campaign: Path) -> None:
         make_chunk(campaign, 0, optics=OpticsSection(aperture_mrad=(30.0, 70.0)))
 
 
-def test_particle_outside_the_field_stops_the_chunk(campaign: Path) -> None:
-    with pytest.raises(GateError, match=r"particle 0: \d+ of 13 atoms lie outside the box"):
-        make_chunk(campaign, 0, imaging=IMAGING.model_copy(update={"max_shift_A": 30.0}))
+def test_particle_outside_the_field_becomes_a_failed_slot(campaign: Path) -> None:
+    write_md_chunk(campaign / "structures", 0, failed=())
+    make_chunk(campaign, 0)
+    undisturbed = images(campaign, 0, "counts")
+    path = campaign / "structures" / "chunk-000000.extxyz"
+    structures = read_structures(path)
+    structures[0].positions_A[0] += 30.0
+    write_text(path, to_text(structures))
+    manifest = Manifest.read(campaign / "structures" / "chunk-000000.json")
+    replace(manifest, files={path.name: checksum(path)}).write(campaign / "structures" / "chunk-000000.json")
+    make_chunk(campaign, 0)
+    account = Manifest.read(campaign / "hrtem" / "chunk-000000.json")
+    assert [slot.valid for slot in account.slots] == [False, True]
+    assert account.slots[0].reason is not None
+    assert re.match(r"view 0: \d+ of 13 atoms lie outside the box of 13\.91", account.slots[0].reason)
+    assert account.counts["outside_field"] == 1
+    table = read_table(campaign / "hrtem" / "chunk-000000.parquet")
+    assert table["valid"].tolist() == [False, False, True, True]
+    assert table["reason"].tolist()[:2] == [account.slots[0].reason] * 2
+    counts = images(campaign, 0, "counts")
+    assert (counts[:2] == 0).all()
+    np.testing.assert_array_equal(counts[2:], undisturbed[2:])
+
+
+def test_every_view_averages_its_own_snapshots(tmp_path: Path) -> None:
+    write_md_chunk(tmp_path / "structures", 0, snapshots=4)
+    make_chunk(tmp_path, 0, imaging=IMAGING.model_copy(update={"snapshots_per_image": 2, "views": 6}))
+    shown = read_table(tmp_path / "hrtem" / "chunk-000000.parquet")["snapshots"][:6].tolist()
+    assert all(len(set(text.split())) == 2 and set(text.split()) <= set("0123") for text in shown)
+    assert len(set(shown)) > 1
+    with pytest.raises(StoreError, match=r"p0000000: has 4 snapshots, imaging\.snapshots_per_image asks for 5"):
+        make_chunk(tmp_path, 0, imaging=IMAGING.model_copy(update={"snapshots_per_image": 5}))
+
+
+def test_film_shows_below_its_share_of_the_images_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    write_md_chunk(tmp_path / "structures", 0, failed=())
+    make_chunk(tmp_path, 0)
+    bare = images(tmp_path, 0, "clean").astype(float)
+    film = Film(np.random.default_rng(0).uniform(0, 20, (800, 3)), (20.0, 20.0, 20.0))
+    path = tmp_path / "carbon.extxyz"
+    write_text(path, film_text(film))
+    some = IMAGING.model_copy(update={"film": FilmSection(share=0.5, thickness_A=(10, 20))})
+    make_chunk(tmp_path, 0, imaging=some, film=path)
+    shown = images(tmp_path, 0, "clean").astype(float)
+    thickness = read_table(tmp_path / "hrtem" / "chunk-000000.parquet")["film_thickness_A"].to_numpy()
+    assert 0 < (thickness == 0).sum() < len(thickness)
+    np.testing.assert_array_equal(shown[thickness == 0], bare[thickness == 0])
+    covered = thickness > 0
+    assert ((thickness[covered] >= 10) & (thickness[covered] <= 20)).all()
+    assert (np.sqrt(np.mean((shown - bare) ** 2, axis=(1, 2)))[covered] > 0.01).all()
+    with pytest.raises(ConfigError, match=r"imaging\.film\.share is 0\.5, but no film is given; add --film"):
+        make_chunk(tmp_path, 0, imaging=some)
 
 
 def test_every_snapshot_reaches_the_image(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from alloyscope.cli import main
-from alloyscope.config import DetectorSection, TaskSettings
+from alloyscope.config import TaskSettings
 from alloyscope.errors import ConfigError, ContractError, StoreError
+from alloyscope.instrument import DetectorSection
 from alloyscope.learn.tasks import Reading
 from alloyscope.steps import train
 from tests.steps.synthetic_images import alter, build

@@ -57,6 +57,16 @@ from alloyscope.sections import LogUniform, bounds
         ({"imaging": {"pixels": 100, "grid": 300}}, r"pixels must be a multiple of 16"),
         ({"particles": []}, r"particles: .*; got \[\]"),
         ({"campaign": {"n_particles": 3_000_000}, "md": {"particles_per_chunk": 1}}, r"must be at least 3"),
+        (
+            {"imaging": {"snapshots_per_image": 3}},
+            r"snapshots_per_image: must be at most the 1 .*md\.snapshots\); got 3",
+        ),
+        (
+            {"imaging": {"snapshots_per_image": 2}, "particles": {"source": "files", "files": ["a.xyz"]}},
+            r"at most the 1 that a particle has \(one frame each\); got 2",
+        ),
+        ({"imaging": {"film": {"thickness_A": 0}}}, r"film\.thickness_A: must be above 0; got 0"),
+        ({"imaging": {"film": {"share": 1.5}}}, r"film\.share: .*less than or equal to 1; got 1\.5"),
         ([], r"config: must hold sections; got \[\]"),
         ({"campaign": {"name": "a b"}}, r"campaign\.name: .*pattern.*got 'a b'"),
         ({"campaign": {"n_particles": 0}}, r"campaign\.n_particles: .*; got 0"),

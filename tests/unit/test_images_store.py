@@ -1,14 +1,16 @@
 """The image store: shards, metadata, faults, and the table of views."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.contracts import ABERRATIONS
 from alloyscope.errors import ContractError, StoreError
+from alloyscope.instrument import DetectorSection, FilmSection, ImagingSection, OpticsSection
 from alloyscope.store.images import (
     CLEAN,
     COUNTS,
@@ -17,6 +19,7 @@ from alloyscope.store.images import (
     Stack,
     open_array,
     read_images,
+    read_unreleased,
     shard_name,
     views_of,
     views_table,
@@ -108,6 +111,14 @@ def test_flipped_byte_is_refused_by_name(folder: Path, name: str, place: int) ->
     np.testing.assert_array_equal(read_images(folder, name, 0, 12), content(0)[name])
 
 
+def test_image_of_a_chunk_before_its_release(tmp_path: Path) -> None:
+    write_shard(tmp_path, 3, SHARD, content(3))
+    np.testing.assert_array_equal(read_unreleased(tmp_path, 3, SHARD, CLEAN, 5), content(3)[CLEAN][5])
+    assert not (tmp_path / "images.zarr" / "zarr.json").exists()
+    with pytest.raises(StoreError, match=r"counts/c/2/0/0: missing or damaged .* delete .*chunk-000002.json"):
+        read_unreleased(tmp_path, 2, SHARD, COUNTS, 0)
+
+
 def test_store_without_metadata_says_what_to_run(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, SHARD, content(0))
     with pytest.raises(StoreError, match=r"no readable array .* run the dataset step first"):
@@ -131,11 +142,16 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_every_field_of_a_view_survives_the_table() -> None:
-    optics = OpticsSection(C32_A=(1.0, 2.0), C34_A=(1.0, 2.0), C50_A=(1.0, 2.0), n_foci=5)
+    optics = OpticsSection(**{f"C{n}{m}_A": (1.0, 2.0) for n, m in ABERRATIONS}, n_foci=5)
+    imaging = ImagingSection(engine="abtem", film=FilmSection(share=0.5))
     views = [
-        plan.view(7, number, ImagingSection(engine="abtem"), optics, DetectorSection(readout_e=(0.1, 0.2)), seed=2)
-        for number in range(3)
+        replace(
+            plan.view(7, number, imaging, optics, DetectorSection(readout_e=(0.1, 0.2)), seed=2),
+            snapshots=tuple(range(number)),
+        )
+        for number in range(8)
     ]
+    assert {view.film_thickness_A for view in views} == {0.0, 30.0}
     table = views_table(views)
     assert list(table.columns) == list(VIEW_COLUMNS)
     assert views_of(table) == views

@@ -15,6 +15,8 @@ FLOORS = {
     "intervals": 0,
     "sections": 1,
     "parameters": 1,
+    "presets": 1,
+    "instrument": 1,
     "config": 1,
     "ids": 1,
     "contracts": 1,

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from alloyscope.config import DetectorSection, TaskSettings
+from alloyscope.config import TaskSettings
 from alloyscope.errors import ContractError, GateError
+from alloyscope.instrument import DetectorSection
 from alloyscope.intervals import wilson_interval
 from alloyscope.learn import metrics
 from alloyscope.learn.data import Batch, Images, Released, Visits, normalise, targets_of, turned

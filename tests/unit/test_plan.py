@@ -2,14 +2,16 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from alloyscope.config import Config, ImagingSection, ParticlesSection, SplitsSection, parse
+from alloyscope.config import Config, ParticlesSection, SplitsSection, parse
 from alloyscope.errors import ConfigError
+from alloyscope.instrument import FilmSection, ImagingSection
 from alloyscope.md.protocols import simulation
 from alloyscope.parameters import parameter_set
 from alloyscope.plan import (
@@ -21,6 +23,7 @@ from alloyscope.plan import (
     needed_imaging_chunks,
     particle,
     rotation,
+    snapshots,
     split_of,
     view,
 )
@@ -111,6 +114,31 @@ def test_changing_one_parameter_moves_no_other() -> None:
     two = view(3, 1, config.imaging, optics, config.detector, 7)
     differing = {name for name in vars(one) if getattr(one, name) != getattr(two, name)}
     assert differing == {"defocus_A"}
+
+
+def test_snapshots_are_drawn_for_each_view() -> None:
+    drawn = [snapshots(3, number, 10, 4, seed=7) for number in range(200)]
+    assert all(len(set(chosen)) == 4 and chosen == tuple(sorted(chosen)) for chosen in drawn)
+    # each of the 10 is in 4/10 of the views
+    shares = np.bincount(np.concatenate(drawn), minlength=10) / 200
+    assert np.abs(shares - 0.4).max() < 4 * math.sqrt(0.4 * 0.6 / 200)
+    assert snapshots(3, 0, 10, None, seed=7) == tuple(range(10))
+    assert snapshots(3, 0, 0, None, seed=7) == ()
+
+
+def test_film_shows_in_its_share_of_the_images_and_moves_no_other_draw() -> None:
+    config = Config()
+    film = FilmSection(share=0.3, thickness_A=(20.0, 40.0))
+    covered = config.imaging.model_copy(update={"film": film})
+    bare, drawn = (
+        [view(n, 0, imaging, config.optics, config.detector, 7) for n in range(1000)]
+        for imaging in (config.imaging, covered)
+    )
+    with_film = [one for one in drawn if one.film_thickness_A > 0]
+    assert len(with_film) == pytest.approx(300, abs=4 * math.sqrt(210))
+    assert np.mean([one.film_thickness_A for one in with_film]) == pytest.approx(30, abs=1.5)
+    fields = {"film_thickness_A": 0.0, "film_angle_rad": 0.0, "film_offset": (0.0, 0.0, 0.0)}
+    assert [replace(one, **fields) for one in drawn] == bare
 
 
 def test_table_names_the_seed_that_md_uses(small_config: Config) -> None:

@@ -65,7 +65,7 @@ def test_page_is_self_contained(results: Path) -> None:
 
 def test_every_rule_leaves_log_and_run_time(results: Path) -> None:
     rules = {"potential", "plan", "md", "describe", "structures", "statistics"}
-    rules |= {"hrtem", "dataset", "train", "evaluate", "report"}
+    rules |= {"hrtem", "gates", "dataset", "train", "evaluate", "report"}
     assert {path.parent.name for path in (results / "benchmarks").rglob("*.tsv")} == rules
     assert {path.parent.name for path in (results / "logs").rglob("*.log")} == rules
 
@@ -73,7 +73,7 @@ def test_every_rule_leaves_log_and_run_time(results: Path) -> None:
 def test_status_of_a_finished_campaign(finished: Workplace, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished.path)
     lines = status.run(folder=results.relative_to(finished.path)).splitlines()
-    for line in lines[2:13]:
+    for line in lines[2:14]:
         done, planned = line.split()[1], line.split()[3]
         assert done == planned, line
         assert line.split()[4:7] == ["0", "0", "0"], line
@@ -144,8 +144,17 @@ def test_full_campaign_plans_on_slurm(fresh: Workplace) -> None:
     """1000 md chunks of 200 particles, 200 imaging chunks of 1000, each described and imaged."""
     answer = fresh.snakemake("--dry-run", profile="slurm")
     assert answer.code == 0, answer.text[-4000:]
-    single = dict.fromkeys(("all", "plan", "potential", "structures", "statistics", "dataset", "report"), 1)
+    single = dict.fromkeys(("all", "plan", "potential", "structures", "statistics", "gates", "dataset", "report"), 1)
     assert answer.jobs == single | {"md": 1000, "describe": 200, "hrtem": 200, "train": 2, "evaluate": 2}
+
+
+def test_film_is_made_once_and_only_when_images_show_it(fresh: Workplace) -> None:
+    show = "imaging={film: {share: 0.5}}"
+    jobs = fresh.jobs(*MINIMAL, "--config", show)
+    assert (jobs["film"], jobs["hrtem"], jobs["gates"]) == (1, 1, 1)
+    text = fresh.snakemake("--dry-run", "--printshellcmds", *MINIMAL, "--config", show).text
+    assert text.count("--film results/minimal/film/carbon.extxyz") == 2
+    assert "film" not in fresh.jobs(*MINIMAL)
 
 
 def test_statistics_of_the_structures_need_no_image(fresh: Workplace) -> None:

@@ -20,11 +20,18 @@ def test_second_run_has_nothing_to_do(finished: Workplace) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("optics={n_foci: 3}", {"hrtem": 1, "dataset": 1, **LEARNING}),
-        ("labels={ordering: eta}", {**LABELLED, "dataset": 1, **LEARNING}),
+        ("optics={n_foci: 3}", {"hrtem": 1, "gates": 1, "dataset": 1, **LEARNING}),
+        ("labels={ordering: eta}", {**LABELLED, "gates": 1, "dataset": 1, **LEARNING}),
+        ("dataset={gated_images: 2}", {"gates": 1}),
         ("training={reading: {epochs: 3}}", {"train": 1, "evaluate": 1, "report": 1}),
-        ("md={thermalise_ps: 2}", {"md": 2, "describe": 1, **LABELLED, "hrtem": 1, "dataset": 1, **LEARNING}),
-        ("campaign={n_particles: 12}", {"md": 1, "describe": 1, **LABELLED, "hrtem": 1, "dataset": 1, **LEARNING}),
+        (
+            "md={thermalise_ps: 2}",
+            {"md": 2, "describe": 1, **LABELLED, "hrtem": 1, "gates": 1, "dataset": 1, **LEARNING},
+        ),
+        (
+            "campaign={n_particles: 12}",
+            {"md": 1, "describe": 1, **LABELLED, "hrtem": 1, "gates": 1, "dataset": 1, **LEARNING},
+        ),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(finished: Workplace, change: str, expected: dict[str, int]) -> None:
@@ -75,4 +82,4 @@ def test_deleted_manifest_reruns_its_chunk(
         (results / name).unlink()
     for later in ("training", "evaluation", "report"):
         shutil.rmtree(results / later)
-    assert place.jobs(*MINIMAL) == {**expected, **LABELLED, "dataset": 1, **LEARNING}
+    assert place.jobs(*MINIMAL) == {**expected, **LABELLED, "gates": 1, "dataset": 1, **LEARNING}

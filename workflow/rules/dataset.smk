@@ -1,4 +1,5 @@
-# in:  the manifests of the imaging chunks, all or the first `dataset.min_chunks`; structures/structures.parquet
+# in:  the manifests of the imaging chunks, all or the first `dataset.min_chunks`; structures/structures.parquet;
+#      hrtem/gates.json
 # out: hrtem/images.parquet    one row per image: parameters, labels, split
 #      hrtem/dataset.json      account of the released set, written last
 #      hrtem/images.zarr       the shared arrays' metadata
@@ -9,6 +10,8 @@ rule dataset:
     input:
         manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
         structures=rules.structures.output.table,
+        # ancient: another sample of the same images examined releases nothing anew
+        gates=ancient(rules.gates.output.gates),
     output:
         dataset=f"{RESULTS}/hrtem/dataset.json",
         images=f"{RESULTS}/hrtem/images.parquet",

@@ -1,4 +1,5 @@
-# in:  the manifests of the md chunks that make up this imaging chunk; sections `imaging`, `optics`, `detector`
+# in:  the manifests of the md chunks that make up this imaging chunk; sections `imaging`, `optics`, `detector`;
+#      film/carbon.extxyz when images show a film
 # out: hrtem/chunk-000042.json       manifest, written last
 #      hrtem/chunk-000042.parquet    one row per image: every drawn parameter
 #      hrtem/images.zarr             this chunk's shard of `clean`, `counts` and, with imaging.store_waves, `wave`
@@ -7,6 +8,7 @@
 rule hrtem:
     input:
         lambda wildcards: manifests("structures", plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+        film=FILM,
     output:
         manifest=f"{RESULTS}/hrtem/chunk-{{chunk}}.json",
     log:
@@ -39,6 +41,7 @@ rule hrtem:
             --imaging {params.imaging:q} \
             --optics {params.optics:q} \
             --detector {params.detector:q} \
+            --film {input.film:q} \
             --manifest {output.manifest:q} \
             2>{log:q}
         """

@@ -1,15 +1,20 @@
-"""The imaging box: a particle turned, centred and shifted as a view asks."""
+"""The imaging box: a particle turned, centred and shifted as a view asks; the supporting film below it.
+
+The beam runs along +z: it meets the particle first, then the film.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from alloyscope.contracts import Structure, View
+from alloyscope.contracts import Film, Structure, View
 from alloyscope.imaging import gates
 
+FILM_MARGIN_A = 1.0  # ASSUME with MARGIN_A 3 Å between the lowest nucleus and the film, about the distance of contact
 MARGIN_A = 2.0  # ASSUME vacuum above and below the outermost nuclei, so that no atom sits on a face
 
 
@@ -56,3 +61,21 @@ def slabs(snapshots: Sequence[Structure], view: View, field_A: float) -> list[Sl
         Slab(view.particle, snapshot.elements, positions - (low + high) / 2 + centre, field_A, height_A)
         for snapshot, positions in zip(snapshots, turned)
     ]
+
+
+def film_slab(film: Film, view: View, field_A: float) -> Slab:
+    """The box of the film below a particle: the block moved, cut to its thickness, repeated, turned, cut to the field.
+
+    ASSUME the seam at the edges of the field, where the box goes on periodically, does not show in amorphous carbon.
+    """
+    edges = np.array(film.edges_A)
+    block = np.mod(film.positions_A + np.array(view.film_offset) * edges, edges)
+    block = block[block[:, 2] < view.film_thickness_A]
+    # the corners of the field lie field/√2 from its centre, whatever the angle
+    tiles = [range(-count, count) for count in np.ceil(field_A / np.sqrt(2) / edges[:2]).astype(int).tolist()]
+    sheet = np.concatenate([block + np.array([i * edges[0], j * edges[1], 0.0]) for i, j in product(*tiles)])
+    turned = Rotation.from_euler("z", view.film_angle_rad).apply(sheet)
+    placed = turned + np.array([field_A / 2, field_A / 2, FILM_MARGIN_A])
+    inside = placed[((placed[:, :2] >= 0) & (placed[:, :2] < field_A)).all(axis=1)]
+    height_A = view.film_thickness_A + 2 * FILM_MARGIN_A
+    return Slab(view.particle, ("C",) * len(inside), inside, field_A, height_A)

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.config import ImagingSection
-from alloyscope.contracts import Structure, View
+from alloyscope.contracts import ABERRATIONS, Film, Structure, View, require
 from alloyscope.imaging import gates
-from alloyscope.imaging.box import Slab, slabs
+from alloyscope.imaging.box import Slab, film_slab, slabs
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.imaging.reference import Reference, device_for
-from alloyscope.microscope.arrays import CPU, backend_for
+from alloyscope.instrument import ImagingSection
+from alloyscope.microscope.arrays import CPU, Array, backend_for
 from alloyscope.microscope.detector import camera_image
 from alloyscope.microscope.optics import Lens, image_intensity
 from alloyscope.microscope.waves import Band
@@ -29,16 +29,11 @@ Job = tuple[Sequence[Structure], View]  # a particle's snapshots, and one view o
 
 def plain_optics(view: View) -> View:
     """The same particle under one fixed, sharp lens and a camera without MTF: what engines are compared with."""
+    no_aberration: dict[str, Any] = {f"C{n}{m}_A": 0.0 for n, m in ABERRATIONS}
     return replace(
         view,
+        **no_aberration,
         defocus_A=50.0,
-        C12_A=0.0,
-        C21_A=0.0,
-        C23_A=0.0,
-        C30_A=0.0,
-        C32_A=0.0,
-        C34_A=0.0,
-        C50_A=0.0,
         focal_spread_A=30.0,
         angular_spread_mrad=0.1,
         aperture_mrad=30.0,
@@ -49,19 +44,31 @@ def plain_optics(view: View) -> View:
 
 
 class Imager:
-    """Expected images of one campaign's microscope."""
+    """Expected images of one campaign's microscope.
 
-    def __init__(self, imaging: ImagingSection, engine: Multislice | Reference, band: Band | None = None) -> None:
+    Attributes:
+        band: Keeps the exit waves, too, limited to it.
+        film: What lies below the particles of the views that ask for it.
+    """
+
+    def __init__(
+        self,
+        imaging: ImagingSection,
+        engine: Multislice | Reference,
+        band: Band | None = None,
+        film: Film | None = None,
+    ) -> None:
         self.imaging = imaging
         self.band = band
         self.engine = engine
+        self.film = film
         self.backend = engine.backend if isinstance(engine, Multislice) else CPU
         self.lens = Lens(self.engine.size, imaging.field_A, imaging.voltage_kV)
 
     def images(self, jobs: Sequence[Job]) -> Iterator[NDArray[np.float32]]:
         """Expected camera images in the order of the jobs, each (pixels, pixels).
 
-        The image is the mean intensity over the particle's snapshots: each is one frozen-phonon sample.
+        The image is the mean intensity over the view's snapshots: each is one frozen-phonon sample.
 
         Raises:
             GateError: an atom lies outside the field of view, or an exit wave loses its norm.
@@ -76,7 +83,7 @@ class Imager:
         Raises:
             GateError: as `images`.
         """
-        boxes = [slabs(snapshots, view, self.imaging.field_A) for snapshots, view in jobs]
+        boxes = [slabs(shown(job), job[1], self.imaging.field_A) for job in jobs]
         for start in range(0, len(jobs), self.backend.batch):
             batch = slice(start, start + self.backend.batch)
             yield from zip(*self._batch(boxes[batch], [view for _, view in jobs[batch]]))
@@ -90,26 +97,53 @@ class Imager:
         for snapshot in range(most):
             rows = [row for row, box in enumerate(boxes) if snapshot < len(box)]
             waves = self.engine.exit_waves([boxes[row][snapshot] for row in rows])
+            waves, focused = self._through_film(waves, [views[row] for row in rows])
             kept = self.backend.to_numpy((abs(waves) ** 2).mean((1, 2)))
             for row, norm in zip(rows, kept.tolist()):
                 gates.exit_wave_keeps_norm(norm, views[row].particle, views[row].view)
-            intensity = image_intensity(waves, [views[row] for row in rows], self.lens, self.backend)
+            intensity = image_intensity(waves, focused, self.lens, self.backend)
             for place, row in enumerate(rows):
                 total[row] += intensity[place] / len(boxes[row])
             if self.band is not None:
                 stored = self.backend.to_numpy(self.band.limited(waves, self.lens, self.backend))
         return camera_image(total, views, self.imaging.pixels, self.imaging.field_A, self.backend), stored
 
+    def _through_film(self, waves: Array, views: Sequence[View]) -> tuple[Array, list[View]]:
+        """Waves behind the films, and the views with their focus brought back to the particles' lower faces."""
+        rows = [row for row, view in enumerate(views) if view.film_thickness_A > 0]
+        focused = list(views)
+        if not rows:
+            return waves, focused
+        require(self.film is not None, "views with a film need its block")
+        assert self.film is not None
+        films = [film_slab(self.film, views[row], self.imaging.field_A) for row in rows]
+        waves[rows] = self.engine.exit_waves(films, waves[rows])
+        for row, slab in zip(rows, films):
+            focused[row] = replace(views[row], defocus_A=views[row].defocus_A + slab.height_A)
+        return waves, focused
 
-def imager_for(imaging: ImagingSection, band: Band | None = None) -> Imager:
+
+def shown(job: Job) -> Sequence[Structure]:
+    """The snapshots that a view averages."""
+    snapshots, view = job
+    return [snapshots[number] for number in view.snapshots] if view.snapshots else snapshots
+
+
+def imager_for(imaging: ImagingSection, band: Band | None = None, film: Film | None = None) -> Imager:
     """The imager with the engine and device of the config; with a band it keeps the waves, too."""
     match imaging.engine:
         case "batched":
-            return Imager(imaging, Multislice(imaging, backend_for(imaging.device)), band)
+            return Imager(imaging, Multislice(imaging, backend_for(imaging.device)), band, film)
         case "abtem":
-            return Imager(imaging, Reference(imaging, device_for(imaging.device)), band)
+            return Imager(imaging, Reference(imaging, device_for(imaging.device)), band, film)
         case _:
             assert_never(imaging.engine)
+
+
+def finer_reference(imager: Imager) -> Imager:
+    """abTEM on a twice finer grid, for the same campaign."""
+    engine = Reference(imager.imaging, device_for(imager.imaging.device), refine=2)
+    return Imager(imager.imaging, engine, film=imager.film)
 
 
 def check_against_reference(imager: Imager, job: Job) -> float:
@@ -121,9 +155,8 @@ def check_against_reference(imager: Imager, job: Job) -> float:
     Raises:
         GateError: it exceeds `REFERENCE_BOUND`.
     """
-    snapshots, view = job
-    plain = (snapshots[:1], plain_optics(view))
-    reference = Imager(imager.imaging, Reference(imager.imaging, device_for(imager.imaging.device), refine=2))
-    ours, theirs = next(imager.images([plain])), next(reference.images([plain]))
+    view = job[1]
+    plain = (shown(job)[:1], replace(plain_optics(view), snapshots=()))
+    ours, theirs = next(imager.images([plain])), next(finer_reference(imager).images([plain]))
     gates.agrees_with_reference(ours, theirs, REFERENCE_BOUND, view.particle, view.view)
     return gates.rms_difference(ours, theirs)

@@ -16,8 +16,8 @@ import numpy as np
 from abtem.parametrizations import LobatoParametrization
 from numpy.typing import NDArray
 
-from alloyscope.config import ImagingSection
 from alloyscope.imaging.box import Slab
+from alloyscope.instrument import ImagingSection
 from alloyscope.microscope.arrays import Array, Backend, frequencies
 from alloyscope.units import electron_wavelength_A, interaction_constant_rad_per_VA
 
@@ -63,17 +63,17 @@ class Multislice:
         self._reach = (self.size - 1) // 2  # largest index below the Nyquist frequency
         self._factors: dict[str, Array] = {}
 
-    def exit_waves(self, slabs: Sequence[Slab]) -> Array:
-        """Exit waves of plane waves through different slabs.
+    def exit_waves(self, slabs: Sequence[Slab], incident: Array | None = None) -> Array:
+        """Exit waves of plane waves, or of the given incident waves, through different slabs.
 
         Returns:
-            Waves on the backend, shape (batch, y, x), complex64; |ψ|² of the incident wave is 1.
+            Waves on the backend, shape (batch, y, x), complex64; |ψ|² of an incident plane wave is 1.
         """
-        waves = self.backend.ones((len(slabs), self.size, self.size), "complex64")
+        waves = self.backend.ones((len(slabs), self.size, self.size), "complex64") if incident is None else 1 * incident
         slices = [slab.slices(self.n_slices) for slab in slabs]
-        occupied = sorted(set(np.concatenate(slices).tolist()))
+        occupied = sorted(set(np.concatenate(slices).tolist()) | ({0} if incident is not None else set()))
         kernels: dict[int, Array] = {}
-        # vacuum before the first atom leaves a plane wave as it is; vacuum between atoms is one longer propagation
+        # vacuum between atoms is one longer propagation; before the first atom it changes no plane wave
         for here, following in pairwise([*occupied, self.n_slices]):
             waves *= self._transmission(slabs, [which == here for which in slices])
             steps = following - here

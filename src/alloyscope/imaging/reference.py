@@ -9,9 +9,9 @@ from abtem.core import backend as abtem_backend
 from ase import Atoms
 from numpy.typing import NDArray
 
-from alloyscope.config import ImagingSection
 from alloyscope.errors import ConfigError
 from alloyscope.imaging.box import Slab
+from alloyscope.instrument import ImagingSection
 
 # ESTIMATE: measured FFTW plans differ from run to run, and the last bits of the waves with them
 SETTINGS = {
@@ -50,11 +50,12 @@ class Reference:
         self.energy_eV = 1e3 * imaging.voltage_kV
         self.device = device
 
-    def exit_waves(self, slabs: Sequence[Slab]) -> NDArray[np.complex64]:
-        """Exit waves of plane waves through different slabs, shape (batch, y, x)."""
-        return np.stack([self._exit_wave(slab) for slab in slabs])
+    def exit_waves(self, slabs: Sequence[Slab], incident: NDArray[np.complex64] | None = None) -> NDArray[np.complex64]:
+        """Exit waves of plane waves, or of the given incident waves, through different slabs, shape (batch, y, x)."""
+        waves = [None] * len(slabs) if incident is None else list(incident)
+        return np.stack([self._exit_wave(slab, wave) for slab, wave in zip(slabs, waves)])
 
-    def _exit_wave(self, slab: Slab) -> NDArray[np.complex64]:
+    def _exit_wave(self, slab: Slab, incident: NDArray[np.complex64] | None) -> NDArray[np.complex64]:
         cell = (slab.field_A, slab.field_A, slab.height_A)
         with abtem.config.set({**SETTINGS, "device": self.device}):
             potential = abtem.Potential(
@@ -64,6 +65,11 @@ class Reference:
                 parametrization="lobato",
                 projection="infinite",
             )
-            wave: Any = abtem.PlaneWave(energy=self.energy_eV).multislice(potential, lazy=False)
+            wave: Any
+            if incident is None:
+                wave = abtem.PlaneWave(energy=self.energy_eV).multislice(potential, lazy=False)
+            else:  # abTEM's axes are (x, y)
+                source = abtem.Waves(incident.T.copy(), energy=self.energy_eV, extent=slab.field_A)
+                wave = source.multislice(potential)
             array: NDArray[np.complex64] = np.asarray(wave.to_cpu().array, np.complex64)
-        return array.T  # abTEM's axes are (x, y)
+        return array.T

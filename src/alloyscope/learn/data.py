@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from alloyscope.config import DetectorSection, Split, TaskSettings
+from alloyscope.config import Split, TaskSettings
 from alloyscope.errors import ContractError, StoreError
 from alloyscope.ids import draw_value, rng_for
+from alloyscope.instrument import DetectorSection
 from alloyscope.microscope.detector import expose
 from alloyscope.store.atomic import read_json
 from alloyscope.store.images import CLEAN, COUNTS, Stack

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.config import DetectorSection
 from alloyscope.contracts import View, require
+from alloyscope.instrument import DetectorSection
 from alloyscope.microscope.arrays import CPU, Array, Backend, frequencies
 
 COUNT_MAX = 65_535

@@ -5,27 +5,23 @@ angle and azimuth) every aberration is a monomial, χ = (2π/λ) Σ Re(c̄ w^a w
 a = (n + 1 + m) / 2, b = (n + 1 − m) / 2 (Krivanek's notation; Uhlemann & Haider 1998 write the same in complex form).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.contracts import View, require
+from alloyscope.contracts import ABERRATIONS, View, require
 from alloyscope.microscope.arrays import Array, Backend, frequencies
 from alloyscope.units import electron_wavelength_A
 
-# (order n, symmetry m, coefficient [Å], angle [rad]); defocus = −C10
-TERMS: tuple[tuple[int, int, Callable[[View], float], Callable[[View], float]], ...] = (
-    (1, 0, lambda v: -v.defocus_A, lambda v: 0.0),
-    (1, 2, lambda v: v.C12_A, lambda v: v.phi12_rad),
-    (2, 1, lambda v: v.C21_A, lambda v: v.phi21_rad),
-    (2, 3, lambda v: v.C23_A, lambda v: v.phi23_rad),
-    (3, 0, lambda v: v.C30_A, lambda v: 0.0),
-    (3, 2, lambda v: v.C32_A, lambda v: v.phi32_rad),
-    (3, 4, lambda v: v.C34_A, lambda v: v.phi34_rad),
-    (5, 0, lambda v: v.C50_A, lambda v: 0.0),
-)
+
+def coefficient(view: View, n: int, m: int) -> complex:
+    """C_nm e^{imφ_nm} [Å]; C10 = −defocus."""
+    if (n, m) == (1, 0):
+        return -view.defocus_A
+    angle_rad: float = getattr(view, f"phi{n}{m}_rad") if m else 0.0
+    return complex(getattr(view, f"C{n}{m}_A") * np.exp(1j * m * angle_rad))
 
 
 @dataclass(frozen=True)
@@ -71,17 +67,17 @@ def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: B
         χ [rad], shape (batch, y, x), and ∂χ/∂α_x + i ∂χ/∂α_y, complex, same shape.
     """
     conj = backend.xp.conj
-    powers = [backend.ones(tuple(w.shape), "complex64")]  # w⁰ … w⁵; repeated products, exact and fast everywhere
-    for _ in range(max(n for n, *_ in TERMS)):
-        powers.append(powers[-1] * w)
     chi = backend.zeros((len(views), *w.shape), "float32")
     gradient = backend.zeros((len(views), *w.shape), "complex64")
-    for n, m, magnitude, angle in TERMS:
-        values = [magnitude(view) * np.exp(1j * m * angle(view)) * 2 * np.pi / wavelength_A for view in views]
+    powers = [backend.ones(tuple(w.shape), "complex64")]  # of w; repeated products, exact and fast everywhere
+    for n, m in ((1, 0), *ABERRATIONS):
+        values = [coefficient(view, n, m) * 2 * np.pi / wavelength_A for view in views]
         if not any(values):
             continue
         c = _column(values, "complex64", backend)
         a, b = (n + 1 + m) // 2, (n + 1 - m) // 2
+        while len(powers) <= a:
+            powers.append(powers[-1] * w)
         # ∂χ/∂α_x + i ∂χ/∂α_y = 2 ∂χ/∂w̄
         outer = c * (a / (n + 1)) * conj(powers[a - 1])
         if b:

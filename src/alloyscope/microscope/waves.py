@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
-from alloyscope.config import WAVE_STEP_A, ImagingSection, OpticsSection
 from alloyscope.contracts import View, require
+from alloyscope.instrument import WAVE_STEP_A, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU, Array, Backend
 from alloyscope.microscope.detector import camera_image
 from alloyscope.microscope.optics import Lens, image_intensity

@@ -15,10 +15,11 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from alloyscope.config import Config, DetectorSection, ImagingSection, Split
+from alloyscope.config import Config, Split
 from alloyscope.errors import StoreError
 from alloyscope.ids import chunk_name
 from alloyscope.imaging import gates
+from alloyscope.instrument import DetectorSection, ImagingSection
 from alloyscope.microscope.waves import Band
 from alloyscope.parameters import parameter_set
 from alloyscope.plan import RECIPES

@@ -14,9 +14,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from alloyscope.config import DetectorSection, Task, TaskSettings
+from alloyscope.config import Task, TaskSettings
 from alloyscope.contracts import require
 from alloyscope.errors import ConfigError
+from alloyscope.instrument import DetectorSection
 from alloyscope.learn import metrics
 from alloyscope.learn.data import ORDERINGS, ImageData, read_released
 from alloyscope.learn.tasks import ImageTask, make_trainer, quiet_lightning, trained_task

@@ -2,13 +2,14 @@
 
 Reads the manifests and structures of the md chunks it covers. Writes one shard of `clean`, one of `counts` and, with
 imaging.store_waves, one of `wave` into images.zarr beside the manifest, a table with every drawn parameter of every
-image, and, last, the manifest. Particles that failed in md keep their places: NaN and 0 in the arrays, valid False and
-the reason in the table.
+image, and, last, the manifest. Particles that failed in md, or reach out of the field of view, keep their places: NaN
+and 0 in the arrays, valid False and the reason in the table.
 """
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from alloyscope import plan
-from alloyscope.config import DetectorSection, ImagingSection, OpticsSection, aperture_faults
+from alloyscope.config import aperture_faults
 from alloyscope.contracts import Structure, View
-from alloyscope.errors import ConfigError, StoreError
-from alloyscope.ids import chunk_name, image_id, rng_for
+from alloyscope.errors import ConfigError, GateError, StoreError
+from alloyscope.ids import chunk_name, image_id, particle_id, rng_for
 from alloyscope.imaging import gates
-from alloyscope.imaging.hrtem import Imager, Job, check_against_reference, imager_for
+from alloyscope.imaging.box import slabs
+from alloyscope.imaging.hrtem import Imager, Job, check_against_reference, imager_for, shown
+from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.detector import expose
 from alloyscope.microscope.waves import Band
 from alloyscope.progress import log, progress
@@ -32,7 +35,7 @@ from alloyscope.steps.arguments import add_section
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, digest
 from alloyscope.store.manifests import Manifest, Slot, manifest_name, read_all, require_particles
-from alloyscope.store.structures import by_particle, read_structures
+from alloyscope.store.structures import by_particle, read_film, read_structures
 from alloyscope.store.tables import write_table
 from alloyscope.units import electron_wavelength_A
 
@@ -48,6 +51,7 @@ def run(
     optics: OpticsSection,
     detector: DetectorSection,
     manifest: Path,
+    film: Path | None = None,
 ) -> None:
     """Make one imaging chunk.
 
@@ -61,27 +65,32 @@ def run(
         optics: Draws of the lens.
         detector: Draws of dose and camera.
         manifest: Written last; the data lie beside it.
+        film: Block of carbon, for the images that show a film.
 
     Raises:
-        ConfigError: the aperture is wider than the grid's band limit, or waves of several snapshots are asked for.
+        ConfigError: the aperture is wider than the grid's band limit, waves of several snapshots or behind a film are
+            asked for, or images show a film and none is given.
         StoreError: an input is missing or damaged, or an output cannot be written.
         GateError: an image would be wrong.
     """
     watch = Stopwatch("hrtem")
     check_microscope(imaging, optics)
+    if imaging.film.share > 0 and film is None:
+        raise ConfigError(f"imaging.film.share is {imaging.film.share:g}, but no film is given; add --film")
     sources = read_all(structures, md_chunks)
     slots = [slot for source in sources for slot in source.slots]
     require_particles(slots, chunk, capacity, structures)
     snapshots = read_snapshots(sources, structures)
-    views = [
-        plan.view(slot.particle, number, imaging, optics, detector, seed)
-        for slot in slots
-        for number in range(imaging.views)
-    ]
+    views = planned_views(slots, snapshots, imaging, optics, detector, seed)
+    outside = outside_field(views, snapshots, imaging.field_A)
+    snapshots = {particle: frames for particle, frames in snapshots.items() if particle not in outside}
+    slots = [replace(s, valid=False, reason=outside[s.particle]) if s.particle in outside else s for s in slots]
     band = Band.of(imaging, optics)
     if band and any(len(frames) > 1 for frames in snapshots.values()):
         raise ConfigError("imaging.store_waves: must be false for particles with several snapshots: a wave holds one")
-    imager = imager_for(imaging, band)
+    if band and imaging.film.share > 0:
+        raise ConfigError("imaging.store_waves: must be false with imaging.film.share above 0: a wave holds no film")
+    imager = imager_for(imaging, band, read_film(film) if film else None)
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
     # one thread: the products are small, and the last bits must not depend on the number of cores
     with threadpool_limits(1):
@@ -93,6 +102,7 @@ def run(
     table = folder / f"chunk-{chunk_name(chunk)}.parquet"
     write_table(table, chunk_table(views, slots, chunk, capacity, imaging.views), store.CHUNK_COLUMNS)
     inputs = [checksum(structures / manifest_name(source.chunk)) for source in sources]
+    inputs += [checksum(film)] if film else []
     sections = (imaging.as_json(), optics.as_json(), detector.as_json())
     settings = digest("hrtem", str(plan.RECIPES["hrtem"]), str(seed), str(capacity), *sections)
     Manifest(
@@ -104,7 +114,11 @@ def run(
             Slot(slot.particle, slot.valid, slot.reason, seconds=seconds.get(slot.particle, 0.0)) for slot in slots
         ),
         files={name: checksum(folder / name) for name in (*files, table.name)},
-        counts={"images": len(snapshots) * imaging.views, "saturated_pixels": int((arrays["counts"] == 65_535).sum())},
+        counts={
+            "images": len(snapshots) * imaging.views,
+            "saturated_pixels": int((arrays["counts"] == 65_535).sum()),
+            "outside_field": len(outside),
+        },
         provenance=watch.record(),
     ).write(manifest)
 
@@ -136,6 +150,48 @@ def read_snapshots(sources: Sequence[Manifest], structures: Path) -> dict[int, l
             )
     valid = {particle for source in sources for particle in source.valid_particles}
     return {particle: found[particle] for particle in sorted(valid)}
+
+
+def planned_views(
+    slots: Sequence[Slot],
+    snapshots: Mapping[int, Sequence[Structure]],
+    imaging: ImagingSection,
+    optics: OpticsSection,
+    detector: DetectorSection,
+    seed: int,
+) -> list[View]:
+    """Every view of every slot, with the snapshots it averages.
+
+    Raises:
+        StoreError: a particle has fewer snapshots than the config asks for.
+    """
+    views = []
+    for slot in slots:
+        kept, wanted = len(snapshots.get(slot.particle, ())), imaging.snapshots_per_image
+        if 0 < kept < (wanted or 0):
+            raise StoreError(
+                f"{particle_id(slot.particle)}: has {kept} snapshots, imaging.snapshots_per_image asks for {wanted}; "
+                f"lower it, or raise md.snapshots"
+            )
+        for number in range(imaging.views):
+            drawn = plan.view(slot.particle, number, imaging, optics, detector, seed)
+            views.append(replace(drawn, snapshots=plan.snapshots(slot.particle, number, kept, wanted, seed)))
+    return views
+
+
+def outside_field(
+    views: Sequence[View], snapshots: Mapping[int, Sequence[Structure]], field_A: float
+) -> dict[int, str]:
+    """Particles that some view pushes out of the field of view, with the reason."""
+    found: dict[int, str] = {}
+    for view in views:
+        if view.particle in snapshots and view.particle not in found:
+            try:
+                slabs(shown((snapshots[view.particle], view)), view, field_A)
+            except GateError as error:
+                found[view.particle] = f"view {view.view}: {str(error).partition(': ')[2]}"
+                log(f"{particle_id(view.particle)}: {found[view.particle]}")
+    return found
 
 
 def make_images(
@@ -209,6 +265,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_section(parser, "imaging", ImagingSection)
     add_section(parser, "optics", OpticsSection)
     add_section(parser, "detector", DetectorSection)
+    parser.add_argument("--film", type=Path, nargs="?", help="block of carbon, for images that show a film")
     parser.add_argument("--manifest", type=Path, required=True, help="manifest to write")
 
 
@@ -223,4 +280,5 @@ def main(arguments: argparse.Namespace) -> None:
         optics=arguments.optics,
         detector=arguments.detector,
         manifest=arguments.manifest,
+        film=arguments.film,
     )

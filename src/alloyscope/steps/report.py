@@ -56,7 +56,9 @@ RULES = (
     "describe",
     "structures",
     "statistics",
+    "film",
     "hrtem",
+    "gates",
     "dataset",
     "train",
     "evaluate",
@@ -227,7 +229,8 @@ def run_times(folder: Path) -> list[dict[str, Any]]:
 
 def provenances(folder: Path, config: Config) -> list[Mapping[str, Any]]:
     """What each stage recorded of itself; of the chunk stages, their first chunk."""
-    accounts = ["potential/validation.json", "structures/structures.json", "hrtem/dataset.json"]
+    accounts = ["potential/validation.json", "structures/structures.json", "film/carbon.json"]
+    accounts += ["hrtem/gates.json", "hrtem/dataset.json"]
     accounts += [
         f"{stage}/{task}/seed-{seed}/{name}"
         for stage, name in (("training", "run.json"), ("evaluation", "metrics.json"))

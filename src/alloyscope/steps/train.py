@@ -16,8 +16,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from alloyscope.config import DetectorSection, Task, TaskSettings
+from alloyscope.config import Task, TaskSettings
 from alloyscope.errors import ConfigError, StoreError
+from alloyscope.instrument import DetectorSection
 from alloyscope.learn.data import ImageData, Released, read_released
 from alloyscope.learn.networks import PIXEL_MULTIPLE
 from alloyscope.learn.tasks import Card, ImageTask, make_trainer, new_task, quiet_lightning, scaling

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ DIMENSIONS = ("image", "y", "x")
 VECTORS = {  # fields of View that are several columns
     "rotation": ("rotation_x", "rotation_y", "rotation_z", "rotation_w"),
     "shift_A": ("shift_y_A", "shift_x_A"),
+    "film_offset": ("film_x", "film_y", "film_z"),
 }
 _TYPES = {int: "int64", float: "float64"}
 
@@ -165,6 +167,28 @@ def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, N
     return [shard_name(name, chunk) for name in images]
 
 
+def read_unreleased(folder: Path, chunk: int, shard: ShardShape, name: str, place: int) -> NDArray[Any]:
+    """One image of a finished chunk before the shared arrays have metadata; `place` counts from the chunk's first.
+
+    Raises:
+        StoreError: the shard is missing or damaged.
+    """
+    path = folder / shard_name(name, chunk)
+    with TemporaryDirectory() as aside:
+        array = _create(Path(aside), name, shard.images, shard, {})
+        link = Path(aside) / name / "c" / "0" / "0" / "0"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(path.resolve())
+        try:
+            if not path.exists():
+                raise FileNotFoundError("missing")
+            return np.asarray(array[place])
+        except (RuntimeError, ValueError, OSError) as error:
+            raise StoreError(
+                f"{path}: missing or damaged ({error}); delete {folder / manifest_name(chunk)} and run snakemake again"
+            ) from None
+
+
 def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: dict[str, dict[str, Any]]) -> None:
     """Write the metadata of the shared arrays, shards untouched.
 
@@ -283,6 +307,8 @@ def views_table(views: Sequence[View]) -> pd.DataFrame:
         if field.name in VECTORS:
             for place, column in enumerate(VECTORS[field.name]):
                 columns[column] = [value[place] for value in values]
+        elif field.name == "snapshots":  # as text: "0 3 7"
+            columns[field.name] = [" ".join(map(str, value)) for value in values]
         else:
             columns[field.name] = values
     return pd.DataFrame(columns).astype(dict(VIEW_COLUMNS))
@@ -294,5 +320,6 @@ def views_of(table: pd.DataFrame) -> list[View]:
     for record in table[list(VIEW_COLUMNS)].to_dict("records"):
         values: dict[str, Any] = {str(name): value for name, value in record.items()}
         vectors = {name: tuple(values.pop(column) for column in columns) for name, columns in VECTORS.items()}
-        views.append(View(**{**values, **vectors}))
+        snapshots = tuple(map(int, values["snapshots"].split()))
+        views.append(View(**{**values, **vectors, "snapshots": snapshots}))
     return views

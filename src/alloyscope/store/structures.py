@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read, write
+from ase.io import iread, read, write
 
-from alloyscope.contracts import Structure
-from alloyscope.errors import StoreError
+from alloyscope.contracts import Film, Structure
+from alloyscope.errors import ContractError, StoreError
 
 
 def to_text(structures: Iterable[Structure]) -> str:
@@ -58,3 +58,28 @@ def by_particle(structures: Iterable[Structure]) -> dict[int, list[Structure]]:
     for structure in structures:
         grouped.setdefault(int(structure.info["particle"]), []).append(structure)
     return grouped
+
+
+def film_text(film: Film) -> str:
+    """Extended XYZ of a periodic block of carbon."""
+    buffer = StringIO()
+    write(buffer, Atoms(f"C{len(film.positions_A)}", film.positions_A, cell=film.edges_A, pbc=True), format="extxyz")
+    return buffer.getvalue()
+
+
+def read_film(path: Path) -> Film:
+    """A periodic block of carbon.
+
+    Raises:
+        StoreError: missing, or not a block of carbon in extended XYZ.
+    """
+    try:
+        atoms = next(iread(StringIO(path.read_text()), format="extxyz"))
+        if set(atoms.get_chemical_symbols()) != {"C"}:
+            raise ValueError(f"must hold carbon alone; got {atoms.get_chemical_formula()}")
+        edges = atoms.cell.lengths()
+        return Film(np.mod(atoms.positions, edges), tuple(edges.tolist()))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); run the film step first") from None
+    except (ValueError, KeyError, IndexError, StopIteration, ContractError) as error:
+        raise StoreError(f"{path}: not a film ({error}); delete it and run snakemake again") from None

@@ -1,0 +1,103 @@
+"""The gates applied to what a campaign made: its engine, and images made anew from their structures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ParamSpec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alloyscope.contracts import Structure
+from alloyscope.errors import GateError
+from alloyscope.imaging import gates
+from alloyscope.imaging.box import Slab, slabs
+from alloyscope.imaging.hrtem import Imager, Job, finer_reference, imager_for, plain_optics, shown
+from alloyscope.microscope.optics import transfer_function
+
+P = ParamSpec("P")
+FLIGHT_A = 20.0  # free flight and defocus that the wavelength is measured with
+FREQUENCY_per_A = 0.5
+
+
+@dataclass
+class Examination:
+    """What passed and what did not; a gate that fails does not keep the others from being asked."""
+
+    passed: list[tuple[str, gates.Passed]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def ask(self, of: str, gate: Callable[P, gates.Passed], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Ask a gate about something named `of`."""
+        try:
+            self.passed.append((of, gate(*args, **kwargs)))
+        except GateError as error:
+            self.faults.append(f"{of}: {error}")
+
+
+def engine_wavelength_A(imager: Imager) -> float:
+    """Wavelength that the engine propagates with, from the phase −πλ Δz k² of a wave in vacuum."""
+    field_A = imager.imaging.field_A
+    index = round(FREQUENCY_per_A * field_A)
+    x = np.arange(imager.lens.size) / imager.lens.size
+    incident = np.broadcast_to(np.exp(2j * np.pi * index * x), (1, imager.lens.size, imager.lens.size))
+    vacuum = Slab(0, (), np.zeros((0, 3)), field_A, FLIGHT_A)
+    leaving = imager.engine.exit_waves([vacuum], imager.backend.asarray(incident.astype(np.complex64)))
+    phase = np.angle(np.vdot(incident, imager.backend.to_numpy(leaving)))
+    return float(-phase / (np.pi * FLIGHT_A * (index / field_A) ** 2))
+
+
+def lens_wavelength_A(imager: Imager, job: Job) -> float:
+    """Wavelength that the lens defocuses with, from the phase πλ Δf k² of its transfer."""
+    index = round(FREQUENCY_per_A * imager.imaging.field_A)
+    view = replace(plain_optics(job[1]), defocus_A=FLIGHT_A, aperture_mrad=1e3)
+    transfer = imager.backend.to_numpy(transfer_function([view], imager.lens, imager.backend))[0]
+    return float(np.angle(transfer[0, index]) / (np.pi * FLIGHT_A * (index / imager.imaging.field_A) ** 2))
+
+
+def swapped(structure: Structure) -> Structure:
+    """The same places with the two species changed over."""
+    first, second = sorted(set(structure.elements))
+    other = {first: second, second: first}
+    return replace(structure, elements=tuple(other[element] for element in structure.elements))
+
+
+def examine_microscope(found: Examination, imager: Imager, job: Job) -> None:
+    """The wavelength, measured from what the engine and the lens do."""
+    voltage_kV, tolerance = imager.imaging.voltage_kV, 1e-3  # phases of ½ rad in single precision
+    measured = {"engine": engine_wavelength_A(imager), "lens": lens_wavelength_A(imager, job)}
+    for part, value in measured.items():
+        found.ask(part, gates.wavelength_is_relativistic, value, voltage_kV, "wavelength", tolerance)
+
+
+def examine_image(found: Examination, name: str, imager: Imager, job: Job, stored: NDArray[np.floating]) -> None:
+    """One stored image against what its structure and parameters give; its particle against every gate.
+
+    Args:
+        found: Takes the findings.
+        name: Of the image.
+        imager: The campaign's, with its film.
+        job: The particle's snapshots, and the view.
+        stored: The image as stored, before noise.
+    """
+    imaging = imager.imaging
+    try:
+        box = slabs(shown(job)[:1], job[1], imaging.field_A)[0]
+        found.ask(name, gates.image_is_remade, stored, next(imager.images([job])))
+        structure = shown(job)[0]
+        view = replace(plain_optics(job[1]), snapshots=(), film_thickness_A=0.0)
+        plain = next(imager.images([([structure], view)]))
+        halved = imager_for(imaging.model_copy(update={"n_slices": 2 * imaging.n_slices}))
+        finer = finer_reference(imager)
+        wave = imager.backend.to_numpy(imager.engine.exit_waves([box]))
+        found.ask(name, gates.atoms_inside_box, box.positions_A, box.field_A, box.height_A, box.particle)
+        found.ask(name, gates.exit_wave_keeps_norm, float((abs(wave) ** 2).mean()), view.particle, view.view)
+        found.ask(name, gates.slices_converged, plain, next(halved.images([([structure], view)])))
+        found.ask(name, gates.finer_grid_agrees, plain, next(finer.images([([structure], view)])))
+        if len(set(structure.elements)) == 2:
+            found.ask(name, gates.species_matter, plain, next(imager.images([([swapped(structure)], view)])))
+    except GateError as error:  # an atom outside, or a norm lost: there is no image to go on with
+        found.faults.append(f"{name}: {error}")
+        return
+    depths, slices = box.positions_A[:, 2], box.slices(imaging.n_slices)
+    found.ask(name, gates.atoms_in_their_slices, depths, slices, box.height_A, imaging.n_slices)
+    found.ask(name, gates.lattice_inside_band_limit, structure, imaging.band_limit_per_A, imaging.pixel_size_A)

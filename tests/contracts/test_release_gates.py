@@ -1,0 +1,197 @@
+"""The rule `gates` on images really made: it lets a sound campaign through and stops one with a planted fault."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from alloyscope import plan, units
+from alloyscope.cli import main
+from alloyscope.errors import GateError, StoreError
+from alloyscope.imaging.box import Slab
+from alloyscope.imaging.multislice import projected_factor_VA2
+from alloyscope.instrument import OpticsSection
+from alloyscope.steps import gates
+from alloyscope.store.atomic import checksum
+from tests.steps.synthetic_md import IMAGING, PER_CHUNK, SEED, labels_table, make_chunk, write_md_chunk
+
+CHUNKS = 2
+Plant = Callable[[Path, pytest.MonkeyPatch], None]
+
+
+@pytest.fixture(scope="module")
+def imaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("imaged")
+    make_campaign(folder)
+    return folder
+
+
+@pytest.fixture
+def campaign(imaged: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(imaged, tmp_path / "campaign"))
+
+
+def make_campaign(folder: Path, **changed: Any) -> None:
+    for chunk in range(CHUNKS):
+        write_md_chunk(folder / "structures", chunk)
+        make_chunk(folder, chunk, **changed)
+    labels_table(CHUNKS * PER_CHUNK).to_parquet(folder / "structures" / "structures.parquet")
+
+
+def examine(campaign: Path, **changed: Any) -> dict[str, Any]:
+    inputs = {
+        "images": campaign / "hrtem",
+        "structures": campaign / "structures",
+        "labels": campaign / "structures" / "structures.parquet",
+        "chunks": CHUNKS,
+        "capacity": PER_CHUNK,
+        "md_capacity": PER_CHUNK,
+        "sample": 2,
+        "seed": SEED,
+        "imaging": IMAGING,
+        "out": campaign / "hrtem" / "gates.json",
+    }
+    gates.run(**{**inputs, **changed})
+    found: dict[str, Any] = json.loads((campaign / "hrtem" / "gates.json").read_text())
+    return found
+
+
+def test_sound_campaign_passes_every_gate(campaign: Path) -> None:
+    found = examine(campaign)
+    per_image = {
+        "stored image against remade one",
+        "atoms outside the box",
+        "norm of the exit wave",
+        "slices halved",
+        "abTEM on a finer grid",
+        "species swapped",
+        "atoms off their slice",
+        "{111} inside the band limit",
+    }
+    names = [row["gate"] for row in found["gates"]]
+    assert {name: names.count(name) for name in per_image} == dict.fromkeys(per_image, 2)
+    assert set(names) - per_image == {"wavelength", "rotations uniform, least p", "particles in two splits"}
+    assert len(found["images"]) == 2
+    for row in found["gates"]:
+        assert row["passed"]
+        assert row["low"] is None or row["value"] >= row["low"]
+        assert row["high"] is None or row["value"] <= row["high"]
+
+
+def change_structures(campaign: Path, old: str, new: str) -> None:
+    """Rewrite the md files, their manifests told so: what a mix-up between stages would leave."""
+    for manifest in (campaign / "structures").glob("*.json"):
+        path = manifest.with_suffix(".extxyz")
+        path.write_text(path.read_text().replace(old, "**").replace(new, old).replace("**", new))
+        content = json.loads(manifest.read_text())
+        content["files"][path.name] = checksum(path)
+        manifest.write_text(json.dumps(content))
+
+
+def species_exchanged_before_imaging(campaign: Path, _: pytest.MonkeyPatch) -> None:
+    change_structures(campaign, "\nAg ", "\nCo ")
+
+
+def last_species_for_every_atom(campaign: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("alloyscope.imaging.multislice.projected_factor_VA2", lambda _, k2: projected_factor_VA2("Co", k2))
+    make_campaign(campaign)
+
+
+def every_atom_in_one_slice(campaign: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Slab, "slices", lambda slab, n_slices: np.zeros(len(slab.elements), np.intp))
+    make_campaign(campaign)
+
+
+def too_long_a_wave(campaign: Path, patch: pytest.MonkeyPatch) -> None:
+    for module in ("imaging.multislice", "microscope.optics"):
+        patch.setattr(
+            f"alloyscope.{module}.electron_wavelength_A", lambda voltage: 1.09 * units.electron_wavelength_A(voltage)
+        )
+    make_campaign(campaign)
+
+
+def rotations_about_the_beam_alone(campaign: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(plan, "rotation", lambda *_: (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))
+    make_campaign(campaign)
+
+
+def particle_in_two_splits(campaign: Path, _: pytest.MonkeyPatch) -> None:
+    path = campaign / "structures" / "structures.parquet"
+    labels = pd.read_parquet(path)
+    pd.concat([labels, labels.iloc[[2]].assign(split="other")]).to_parquet(path)
+
+
+def atom_outside_the_box(campaign: Path, _: pytest.MonkeyPatch) -> None:
+    for path in (campaign / "hrtem").glob("chunk-*.parquet"):
+        pd.read_parquet(path).assign(shift_x_A=9.0).to_parquet(path)
+
+
+def images_of_another_view(campaign: Path, _: pytest.MonkeyPatch) -> None:
+    for path in (campaign / "hrtem").glob("chunk-*.parquet"):
+        table = pd.read_parquet(path)
+        table.assign(defocus_A=table["defocus_A"] + 40.0).to_parquet(path)
+
+
+FAULTS: list[tuple[Plant, str]] = [
+    (species_exchanged_before_imaging, "stored image must be what its structure and parameters give"),
+    (last_species_for_every_atom, r"swapping species must change the image by 10% .*got 0\.0%"),
+    (last_species_for_every_atom, "abTEM on a twice finer grid must change"),
+    (every_atom_in_one_slice, r"atoms must be spread over the 6 slices .*one lies 4\."),
+    (too_long_a_wave, r"engine: wavelength at 200 kV must be 0\.025079 Å; got 0\.0273"),
+    (too_long_a_wave, r"lens: wavelength at 200 kV must be 0\.025079 Å; got 0\.0273"),
+    (rotations_about_the_beam_alone, "8 rotations must be uniform"),
+    (particle_in_two_splits, "the first is particle 2 in other, "),
+    (atom_outside_the_box, r"atoms lie outside the box of 13\.91"),
+    (images_of_another_view, "stored image must be what its structure and parameters give"),
+]
+
+
+@pytest.mark.parametrize(("plant", "message"), FAULTS)
+def test_planted_fault_is_stopped(campaign: Path, monkeypatch: pytest.MonkeyPatch, plant: Plant, message: str) -> None:
+    plant(campaign, monkeypatch)
+    with pytest.raises(GateError, match=message):
+        examine(campaign)
+    assert not (campaign / "hrtem" / "gates.json").exists()
+
+
+def test_coarse_grid_is_stopped(tmp_path: Path) -> None:
+    coarse = IMAGING.model_copy(update={"pixel_size_A": 0.9, "grid": 64})
+    make_campaign(tmp_path, imaging=coarse, optics=OpticsSection(aperture_mrad=15.0))
+    with pytest.raises(GateError, match=r"abTEM on a twice finer grid .*refine imaging\.grid"):
+        examine(tmp_path, imaging=coarse)
+
+
+def test_every_fault_is_told_at_once(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    particle_in_two_splits(campaign, monkeypatch)
+    images_of_another_view(campaign, monkeypatch)
+    with pytest.raises(GateError) as caught:
+        examine(campaign)
+    assert len(str(caught.value).splitlines()) == 3  # one of the splits, one for each image
+
+
+def test_images_of_no_structure_are_named(campaign: Path) -> None:
+    change_structures(campaign, "particle=0", "particle=77")
+    with pytest.raises(StoreError, match="holds no structure of particle 0, of which there are images"):
+        examine(campaign, sample=6)
+
+
+def test_sample_follows_its_address(campaign: Path) -> None:
+    table = pd.DataFrame({"image": np.arange(500)})
+    drawn: list[NDArray[np.int64]] = [gates.sampled(table, 5, seed)["image"].to_numpy() for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+
+
+def test_command_line(campaign: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["gates", "--images", str(campaign / "hrtem"), "--structures", str(campaign / "structures")]
+    words += ["--labels", str(campaign / "structures" / "structures.parquet"), "--chunks", str(CHUNKS)]
+    words += ["--capacity", str(PER_CHUNK), "--md-capacity", str(PER_CHUNK), "--sample", "1", "--seed", str(SEED)]
+    words += ["--imaging", IMAGING.as_json(), "--film", "--out", str(campaign / "hrtem" / "gates.json")]
+    assert main(words) == 0
+    assert "species swapped" in capsys.readouterr().err

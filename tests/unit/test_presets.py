@@ -1,0 +1,91 @@
+"""Presets of the microscope: data under the keys of a config, which override them."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from alloyscope import plan
+from alloyscope.config import Config, parse
+from alloyscope.contracts import View
+from alloyscope.errors import ConfigError
+from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.presets import Preset
+from alloyscope.sections import bounds
+from alloyscope.units import scherzer_defocus_A
+
+
+def views(**sections: Any) -> list[View]:
+    config = parse(sections)
+    return [plan.view(n, 0, config.imaging, config.optics, config.detector, seed=1) for n in range(200)]
+
+
+def test_every_file_is_a_preset_and_sound(root: Path) -> None:
+    folder = root / "src" / "alloyscope" / "data" / "presets"
+    assert {path.stem for path in folder.iterdir()} == set(get_args(Preset))
+    for name in get_args(Preset):
+        config = parse({"optics": {"preset": name}, "detector": {"preset": name}})
+        assert (config.optics.preset, config.detector.preset) == (name, name)
+
+
+def test_corrected_is_the_default() -> None:
+    assert parse({"optics": {"preset": "corrected"}, "detector": {"preset": "corrected"}}) == Config()
+
+
+def test_a_key_given_beside_a_preset_overrides_it() -> None:
+    optics = parse({"optics": {"preset": "uncorrected", "C30_A": 1e7, "C12_A": {"log_uniform": [1, 10]}}}).optics
+    assert optics.C30_A == 1e7
+    assert bounds(optics.C12_A) == (1, 10)
+    assert bounds(optics.focal_spread_A) == (40, 100)
+
+
+def test_resolved_sections_are_read_back_unchanged() -> None:
+    config = parse({"optics": {"preset": "orleans-2026", "n_foci": 5}, "detector": {"preset": "orleans-2026"}})
+    assert Config.model_validate_json(config.as_json()) == config
+
+
+def test_uncorrected_draws_around_the_scherzer_focus_of_its_own_aberration() -> None:
+    drawn = views(optics={"preset": "uncorrected"})
+    spherical = np.array([view.C30_A for view in drawn])
+    beside = [view.defocus_A - scherzer_defocus_A(view.C30_A, 200.0) for view in drawn]
+    assert spherical.min() >= 5e6
+    assert spherical.max() <= 1.2e7
+    assert np.abs(beside).max() <= 200
+    assert np.std(beside) == pytest.approx(400 / np.sqrt(12), rel=0.15)
+
+
+def test_orleans_2026_draws_the_ranges_of_the_earlier_work() -> None:
+    drawn = views(optics={"preset": "orleans-2026"}, detector={"preset": "orleans-2026"})
+    limits = {"defocus_A": (-20, -10), "C30_A": (-1.5e5, 0), "C32_A": (0, 28e3), "dose_e_per_A2": (3e3, 15e3)}
+    for name, (low, high) in limits.items():
+        values = np.array([getattr(view, name) for view in drawn])
+        assert low <= values.min() < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < values.max() <= high
+
+
+@pytest.mark.parametrize(
+    ("optics", "message"),
+    [
+        (
+            {"preset": "titan"},
+            r"optics\.preset: Input should be 'corrected', 'uncorrected' or 'orleans-2026'; got 'titan'",
+        ),
+        ({"defocus_from_scherzer": True, "C30_A": 0}, r"defocus_from_scherzer needs a C30_A other than 0"),
+        ({"preset": "uncorrected", "C31_A": 1}, r"optics\.C31_A: unknown key"),
+    ],
+)
+def test_refuses(optics: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse({"optics": optics})
+
+
+@pytest.mark.parametrize("name", sorted(OpticsSection.model_fields.keys() | DetectorSection.model_fields.keys()))
+def test_every_drawn_parameter_takes_fixed_uniform_and_log_uniform_values(name: str) -> None:
+    if name in ("preset", "camera", "defocus_from_scherzer", "n_foci", "gain", "offset"):
+        return
+    section = "optics" if name in OpticsSection.model_fields else "detector"
+    for draw in (0.25, [0.2, 0.3], {"log_uniform": [0.2, 0.3]}):
+        config = parse({section: {name: draw}})
+        view = plan.view(1, 1, ImagingSection(), config.optics, config.detector, seed=1)
+        assert 0.2 <= getattr(view, name) <= 0.3

@@ -1,0 +1,35 @@
+# in:  section `imaging`, key `film`
+# out: film/carbon.extxyz    periodic block of amorphous carbon; made only when images show a film
+#      film/carbon.json      its checks
+
+
+rule film:
+    output:
+        film=f"{RESULTS}/film/carbon.extxyz",
+    log:
+        f"{RESULTS}/logs/film/film.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/film/film.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        # how many images show the film does not change it
+        film=lambda wildcards: CAMPAIGN.imaging.film.model_copy(update={"share": 0.0}).as_json(),
+        seed=SEED,
+        recipe=plan.RECIPES["film"],
+    shell:
+        """
+        python -m alloyscope film \
+            --film {params.film:q} \
+            --seed {params.seed} \
+            --out {output.film:q} \
+            2>{log:q}
+        """
+
+
+# what images that show a film wait for
+FILM = [rules.film.output.film] if CAMPAIGN.imaging.film.share > 0 else []

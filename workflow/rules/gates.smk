@@ -1,0 +1,48 @@
+# in:  the manifests of the imaging chunks that the data set waits for, with the tables and shards beside them;
+#      structures/structures.parquet; the structures of a sample of images; film/carbon.extxyz when images show a film
+# out: hrtem/gates.json    every gate with its value and bound: nothing is released before all have passed
+
+
+rule gates:
+    input:
+        manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
+        labels=rules.structures.output.table,
+        film=FILM,
+    output:
+        gates=f"{RESULTS}/hrtem/gates.json",
+    log:
+        f"{RESULTS}/logs/gates/gates.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gates/gates.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        images=lambda wildcards, output: Path(output.gates).parent,
+        structures=f"{RESULTS}/structures",
+        chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),
+        capacity=plan.imaging_capacity(CAMPAIGN),
+        md_per_chunk=CAMPAIGN.md.particles_per_chunk,
+        sample=CAMPAIGN.dataset.gated_images,
+        seed=SEED,
+        imaging=section("imaging"),
+        recipe=plan.RECIPES["gates"],
+    shell:
+        """
+        python -m alloyscope gates \
+            --images {params.images:q} \
+            --structures {params.structures:q} \
+            --labels {input.labels:q} \
+            --chunks {params.chunks} \
+            --capacity {params.capacity} \
+            --md-capacity {params.md_per_chunk} \
+            --sample {params.sample} \
+            --seed {params.seed} \
+            --imaging {params.imaging:q} \
+            --film {input.film:q} \
+            --out {output.gates:q} \
+            2>{log:q}
+        """
