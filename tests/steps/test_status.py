@@ -127,5 +127,5 @@ def test_images_are_counted(folder: Path) -> None:
 def test_every_job_has_its_own_output(folder: Path) -> None:
     config = parse(json.loads(json.dumps(CAMPAIGN)))
     outputs = [job.output for planned in jobs(config, folder).values() for job in planned]
-    assert len(set(outputs)) == len(outputs) == 1 + 1 + 3 + 3 + 1 + 1 + 3 + 1 + 2 + 2 + 1
+    assert len(set(outputs)) == len(outputs) == 1 + 1 + 3 + 3 + 1 + 1 + 3 + 1 + 1 + 2 + 2 + 1
     assert asdict(jobs(config, folder)["train"][0])["output"] == folder / "training/reading/seed-0/run.json"
