@@ -24,7 +24,8 @@ BOND_A = 1.9  # below: bonded; g(r) is near 0 there
 SHORTEST_A, LONGEST_A = 1.0, 3.0  # where g(r) is looked at
 
 # Erhart & Albe, Phys. Rev. B 71, 035211 (2005), carbon. Of 802 atoms at 2 g/cm³, quenched in 4 ps, it leaves 85 % with
-# three neighbours, g(r) highest at 1.49 Å; Tersoff (1989) the same within 1 %; LCBOP 89 %, 1.45 Å, at 7.5 times the cost.
+# three neighbours, g(r) highest at 1.49 Å; Tersoff (1989) the same within 1 %; LCBOP 89 %, 1.45 Å, in 7.5 times as
+# long.
 D0_eV, R0_A, S, BETA_per_A = 6.0, 1.4276, 2.167, 2.0099
 GAMMA, C, D, H = 0.11233, 181.910, 6.28433, 0.5556
 CUT_A, CUT_WIDTH_A = 2.00, 0.15
