@@ -1,5 +1,8 @@
 """The picture of the microscope's presets: one particle, with and without a film, at three doses.
 
+The files come from `snakemake --profile profiles/local --configfile workflow/campaigns/demo.yaml --config
+"imaging={film: {share: 0.5}}" -- results/demo/structures/chunk-000000.json results/demo/film/carbon.extxyz`.
+
     python docs/presets.py results/demo/structures/chunk-000000.extxyz results/demo/film/carbon.extxyz docs/presets.png
 
 The particle is the largest of the file, in one orientation throughout; what else is drawn follows the preset.
@@ -23,6 +26,7 @@ from alloyscope.instrument import FilmSection, ImagingSection
 from alloyscope.microscope.detector import expose
 from alloyscope.presets import Preset
 from alloyscope.store.structures import read_film, read_structures
+from alloyscope.wording import minus
 
 DOSES_e_per_A2 = (1e4, 1e3, 1e2)
 SEED, VIEW, THICKNESS_A = 2026, 3, 30.0
@@ -55,10 +59,10 @@ def main(structures: Path, film: Path, out: Path) -> None:
                 low, high = np.quantile(image, (0.002, 0.998))
                 axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
                 axes.set(xticks=[], yticks=[])
-        lens = f"defocus {drawn.defocus_A / 10:.0f} nm\n$C_{{30}}$ {drawn.C30_A / 1e4:.0f} µm"
+        lens = minus(f"defocus {drawn.defocus_A / 10:.0f} nm\n$C_{{30}}$ {drawn.C30_A / 1e4:.0f} µm")
         panels[row, 0].set_ylabel(f"{preset}\n{lens}", fontsize=9)
     for half, words in enumerate(("no film", f"carbon film, {THICKNESS_A / 10:.0f} nm")):
-        titles = ("expected", *(f"{dose:.0f} e/Å²" for dose in DOSES_e_per_A2))
+        titles = ("expected", *(f"{dose:,.0f} e/Å²".replace(",", "\N{THIN SPACE}") for dose in DOSES_e_per_A2))
         for axes, title in zip(panels[0, 4 * half : 4 * half + 4], titles):
             axes.set_title(f"{words}\n{title}" if title == "expected" else title, fontsize=9)
     buffer = io.BytesIO()
