@@ -29,7 +29,7 @@ RECIPES = {
     "describe": 1,
     "structures": 2,
     "statistics": 1,
-    "hrtem": 1,
+    "hrtem": 2,
     "dataset": 1,
     "train": 1,
     "evaluate": 1,

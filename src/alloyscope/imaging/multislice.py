@@ -100,23 +100,26 @@ class Multislice:
         self._factors: dict[str, Array] = {}
         self._scratch: dict[int, _Scratch] = {}
 
-    def exit_waves(self, slabs: Sequence[Slab]) -> Array:
-        """Exit waves of plane waves through different slabs.
+    def exit_waves(self, slabs: Sequence[Slab], incident: Array | None = None) -> Array:
+        """Exit waves of plane waves, or of the given incident waves, through different slabs.
 
         Returns:
-            Waves on the backend, shape (batch, y, x), complex64; |ψ|² of the incident wave is 1.
+            Waves on the backend, shape (batch, y, x), complex64; |ψ|² of an incident plane wave is 1.
         """
         batch = len(slabs)
         if batch not in self._scratch:
             self._scratch = {batch: _Scratch.of(self.backend, batch, self.size, 2 * self._reach + 1)}
         scratch = self._scratch[batch]
-        waves = self.backend.ones((batch, self.size, self.size), "complex64")
+        waves = self.backend.empty((batch, self.size, self.size), "complex64")
+        waves[...] = 1 if incident is None else incident
         atoms = self._atoms(slabs)
         kernels: dict[int, Array] = {}
-        # vacuum before the first atom leaves a plane wave as it is; vacuum between atoms is one longer propagation
-        for here, following in pairwise([*atoms.members, self.n_slices]):
-            exponent = self._exponent(atoms.members[here], atoms, scratch)
-            self.backend.transmit(waves, exponent[:, 0], exponent[:, 1])
+        # vacuum between atoms is one longer propagation; before the first atom it changes no plane wave
+        occupied = sorted(atoms.members.keys() | ({0} if incident is not None else set()))
+        for here, following in pairwise([*occupied, self.n_slices]):
+            if here in atoms.members:
+                exponent = self._exponent(atoms.members[here], atoms, scratch)
+                self.backend.transmit(waves, exponent[:, 0], exponent[:, 1])
             steps = following - here
             if steps not in kernels:
                 kernels[steps] = self._propagator(slabs, steps)
@@ -154,7 +157,7 @@ class Multislice:
         species = sorted({element for slab in slabs for element in slab.elements})
         code = {element: number for number, element in enumerate(species)}
         groups = (self.n_slices, len(species), len(slabs))
-        which = [np.array([code[element] for element in slab.elements]) for slab in slabs]
+        which = [np.array([code[element] for element in slab.elements], np.intp) for slab in slabs]
         keys = np.concatenate(
             [
                 np.ravel_multi_index((slab.slices(self.n_slices), kind, np.full(len(kind), row)), groups)

@@ -79,8 +79,8 @@ class Backend:
     def rfft2(self, array: Array) -> Array:
         return self.xp.fft.rfft2(array)
 
-    def irfft2(self, array: Array, size: int) -> Array:
-        return self.xp.fft.irfft2(array, s=(size, size))
+    def irfft2(self, array: Array, shape: tuple[int, int]) -> Array:
+        return self.xp.fft.irfft2(array, s=shape)
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class NumpyBackend(Backend):
     def rfft2(self, array: Array) -> Array:
         return scipy.fft.rfft2(array, overwrite_x=True)
 
-    def irfft2(self, array: Array, size: int) -> Array:
-        return scipy.fft.irfft2(array, s=(size, size), overwrite_x=True)
+    def irfft2(self, array: Array, shape: tuple[int, int]) -> Array:
+        return scipy.fft.irfft2(array, s=shape, overwrite_x=True)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class CupyBackend(Backend):
         kernel = self.xp.ElementwiseKernel(  # CuPy keeps what it compiled
             "complex64 before, float32 phase, float32 log_amplitude",
             "complex64 after",
-            "float s, c, a = expf(log_amplitude); sincosf(phase, &s, &c); after = before * complex<float>(a * c, a * s);",
+            "float s, c; sincosf(phase, &s, &c); after = before * expf(log_amplitude) * complex<float>(c, s);",
             "transmit",
         )
         kernel(waves, phase, log_amplitude, waves)
