@@ -5,6 +5,7 @@ another way, comes ever nearer to it (docs/decisions/0006-grid.md). `--figure FI
 """
 
 from pathlib import Path
+from unittest.mock import patch
 
 import harness
 import matplotlib
@@ -13,10 +14,11 @@ from harness import Figure
 from imaging_cases import ORIENTATIONS, band_error, pure, see, view
 
 from alloyscope.config import ImagingSection
+from alloyscope.imaging import multislice
 from alloyscope.imaging.gates import rms_difference
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.imaging.reference import Reference
-from alloyscope.microscope.arrays import CPU
+from alloyscope.microscope.arrays import CPU, Array
 
 GRIDS = (256, 384, 512, 768, 1024)
 FINEST = 1408  # 11 points a pixel, 0.0395 Å
@@ -27,8 +29,22 @@ MANY_SLICES = 160
 SLICES_AT = 512
 
 
+class Unmatched(Multislice):
+    """The potential cut at the grid's limit, and nothing done about it."""
+
+    def _factor(self, element: str) -> Array:
+        with patch.object(multislice, "correction_A2", lambda *_: np.zeros_like):
+            return super()._factor(element)
+
+
 def engine(name: str, imaging: ImagingSection) -> Multislice | Reference:
-    return Multislice(imaging, CPU) if name == "ours" else Reference(imaging, "cpu")
+    match name:
+        case "ours":
+            return Multislice(imaging, CPU)
+        case "unmatched":
+            return Unmatched(imaging, CPU)
+        case _:
+            return Reference(imaging, "cpu")
 
 
 def grids(element: str, orientation: str, finest: int, coarser: tuple[int, ...]) -> dict[str, Figure]:
@@ -38,7 +54,7 @@ def grids(element: str, orientation: str, finest: int, coarser: tuple[int, ...])
     truth = see(Multislice(fine, CPU), fine, structure, seen)
     figures = {}
     against = f"our engine at {finest}², {len(structure.elements)} atoms, 20 slices"
-    for name in ("ours", "abtem"):
+    for name in ("ours", "unmatched", "abtem"):
         for grid in (*coarser, *((finest,) if name == "abtem" else ())):
             imaging = ImagingSection(grid=grid)
             found = see(engine(name, imaging), imaging, structure, seen)
@@ -66,30 +82,39 @@ def slices(element: str, orientation: str, grid: int, many: int) -> dict[str, Fi
     }
 
 
+def curve(figures: dict[str, Figure], prefix: str) -> tuple[list[int], list[float]]:
+    """Numbers that end the names beginning so, in order, and the figures' values."""
+    found = sorted((int(name.removeprefix(prefix)), figures[name].value) for name in figures if name.startswith(prefix))
+    return [number for number, _ in found], [value for _, value in found]
+
+
 def draw(figures: dict[str, Figure], elements: list[str], path: Path) -> None:
-    """Error of the camera image against the grid's step and against the number of slices."""
+    """Error of the camera image against the grid, for either orientation, and against the number of slices."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    matplotlib.rcParams.update({"svg.hashsalt": "alloyscope", "font.size": 9})
-    canvas, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    field_A = ImagingSection().field_A
+    matplotlib.rcParams.update({"svg.hashsalt": "alloyscope", "font.size": 8})
+    canvas, axes = pyplot.subplots(1, 3, figsize=(9, 3.4), sharey=True, layout="constrained")
     for colour, element in enumerate(elements):
-        for orientation, marker in zip(ORIENTATIONS, "os"):
-            for name, style in (("ours", "-"), ("abtem", ":")):
-                prefix = f"grid_error_{name}_{element}_{orientation}_"
-                errors = {int(key.removeprefix(prefix)): f.value for key, f in figures.items() if prefix in key}
-                label = f"{element} {orientation}" if name == "ours" else None
-                steps = [field_A / grid for grid in errors]
-                left.loglog(steps, errors.values(), style, marker=marker, ms=4, color=f"C{colour}", label=label)
-            prefix = f"slices_error_{element}_{orientation}_"
-            errors = {int(key.removeprefix(prefix)): f.value for key, f in figures.items() if prefix in key}
-            right.loglog(errors.keys(), errors.values(), "-", marker=marker, ms=4, color=f"C{colour}")
-    left.axhline(0.2, color="0.6", lw=0.8)
-    left.set(xlabel="grid step [Å]", ylabel="error of the image, rms [% of beam]", title="— ours   ··· abTEM")
-    left.legend(fontsize=7, ncols=2)
-    right.set(xlabel="slices", title=f"slice thickness ({SLICES_AT}²)", xticks=SLICES, xticklabels=SLICES)
-    right.minorticks_off()
+        for axis, orientation in zip(axes, ORIENTATIONS):
+            for name, style in (("ours", "o-"), ("abtem", "s:")):
+                points = curve(figures, f"grid_error_{name}_{element}_{orientation}_")
+                label = f"{element}, {'ours' if name == 'ours' else 'abTEM'}"
+                axis.loglog(*points, style, ms=3.5, color=f"C{colour}", label=label)
+        for orientation, style in zip(ORIENTATIONS, ("o-", "s--")):
+            points = curve(figures, f"slices_error_{element}_{orientation}_")
+            axes[2].loglog(*points, style, ms=3.5, color=f"C{colour}", label=f"{element}, {orientation}")
+    for axis, orientation in zip(axes, ORIENTATIONS):
+        ticks = (*GRIDS, FINEST)
+        axis.set(title=orientation, xlabel="grid", xticks=ticks, xticklabels=[f"{grid}²" for grid in ticks])
+        axis.tick_params(axis="x", labelrotation=45)
+    axes[2].set(title="slice thickness", xlabel=f"slices, on {SLICES_AT}²", xticks=SLICES, xticklabels=SLICES)
+    axes[0].set_ylabel("error of the camera image, rms [% of beam]")
+    for axis in axes:
+        axis.minorticks_off()
+        axis.axhline(0.2, color="0.6", lw=0.8)
+    axes[0].legend(fontsize=6.5, ncols=2)
+    axes[2].legend(fontsize=6.5, ncols=2)
     canvas.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
