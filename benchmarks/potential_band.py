@@ -24,7 +24,7 @@ class TwoThirds(Multislice):
 
     def __init__(self, imaging: ImagingSection) -> None:
         super().__init__(imaging, CPU)
-        self._reach = self.size // 3
+        self.potential_limit_per_A *= 2 / 3
 
 
 def image(engine: Multislice, imaging: ImagingSection, structure: Structure, number: int) -> np.ndarray:

@@ -17,9 +17,10 @@ from alloyscope.imaging.multislice import Multislice, projected_factor_VA2
 from alloyscope.imaging.reference import Reference
 from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU, torch_backend
-from alloyscope.units import interaction_constant_rad_per_VA
+from alloyscope.units import electron_wavelength_A, interaction_constant_rad_per_VA
 
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
+ROUNDING = 2e-5  # of waves in single precision, whatever backend and batch
 
 
 def imaging(grid: int = 144, **changed: object) -> ImagingSection:
@@ -114,14 +115,60 @@ def test_vacuum_between_atoms_is_one_long_step() -> None:
     assert np.linalg.norm(waves[0] - theirs) / np.linalg.norm(theirs - 1) < 0.08
 
 
-def test_batch_and_torch_give_the_same_waves() -> None:
-    section = imaging()
-    boxes = [slabs([particle()], view(rotation=plan.rotation(1, n, 1)), section.field_A)[0] for n in range(2)]
-    smaller = replace(boxes[1], elements=boxes[1].elements[:20], positions_A=boxes[1].positions_A[:20])
-    alone = np.concatenate([Multislice(section, CPU).exit_waves([box]) for box in (boxes[0], smaller)])
+def different_boxes(section: ImagingSection, number: int) -> list[Slab]:
+    """Turned particles of 20 to 55 atoms, of one or two species."""
+    boxes = []
+    for n in range(number):
+        whole = particle(("Ag", "Co") if n % 3 else ("Au", "Au"))
+        kept = 55 - 5 * n
+        part = Structure(whole.elements[:kept], whole.positions_A[:kept], {})
+        boxes += slabs([part], view(rotation=plan.rotation(1, n, 1)), section.field_A)
+    return boxes
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_batch_and_torch_give_the_same_waves(batch: int) -> None:
+    section = imaging(96)
+    boxes = different_boxes(section, 8)
+    engine = Multislice(section, CPU)
+    alone = np.concatenate([engine.exit_waves([box]) for box in boxes])
     torch = torch_backend("cpu")
-    together = torch.to_numpy(Multislice(section, torch).exit_waves([boxes[0], smaller]))
-    np.testing.assert_allclose(together, alone, atol=2e-4)
+    batched = Multislice(section, torch)
+    together = [torch.to_numpy(batched.exit_waves(boxes[start : start + batch])) for start in range(0, 8, batch)]
+    np.testing.assert_allclose(np.concatenate(together), alone, atol=ROUNDING)
+
+
+def test_order_and_batch_move_no_wave_on_one_backend() -> None:
+    section = imaging(96)
+    boxes = different_boxes(section, 4)
+    engine = Multislice(section, CPU)
+    waves = engine.exit_waves(boxes)
+    np.testing.assert_allclose(engine.exit_waves(boxes[::-1])[::-1], waves, atol=ROUNDING)
+    np.testing.assert_array_equal(Multislice(section, CPU).exit_waves(boxes), waves)
+
+
+def test_incident_wave_goes_on_where_the_first_slab_ended() -> None:
+    # a slab cut in two between its slices, the second half met by the first one's exit wave
+    section = imaging(144, n_slices=10)
+    positions = np.array([[8.0, 10.0, 3.0], [9.0, 11.0, 12.0], [10.0, 9.0, 17.0]])
+    whole = Slab(0, ("Ag", "Co", "Ag"), positions, section.field_A, 20.0)
+    upper = Slab(0, ("Ag",), positions[:1], section.field_A, 10.0)
+    lower = Slab(0, ("Co", "Ag"), positions[1:] - [0, 0, 10], section.field_A, 10.0)
+    expected = Multislice(section, CPU).exit_waves([whole])
+    engine = Multislice(imaging(144, n_slices=5), CPU)
+    np.testing.assert_allclose(engine.exit_waves([lower], engine.exit_waves([upper])), expected, atol=1e-3)
+
+
+def test_vacuum_is_free_flight() -> None:
+    # a plane wave of frequency k comes out with the phase −π λ z k²
+    section = imaging(96)
+    index, height_A = 7, 30.0
+    x = np.arange(section.grid) / section.grid
+    incident = np.broadcast_to(np.exp(2j * np.pi * index * x), (1, section.grid, section.grid)).astype(np.complex64)
+    vacuum = Slab(0, (), np.zeros((0, 3)), section.field_A, height_A)
+    leaving = Multislice(section, CPU).exit_waves([vacuum], incident)
+    turn = np.exp(-1j * np.pi * electron_wavelength_A(200.0) * height_A * (index / section.field_A) ** 2)
+    np.testing.assert_allclose(leaving, turn * incident, atol=1e-5)
 
 
 def test_shift_moves_the_image_along_rows_and_columns() -> None:

@@ -15,7 +15,7 @@ from alloyscope.imaging.reference import Reference, device_for
 from alloyscope.instrument import ImagingSection
 from alloyscope.microscope.arrays import CPU, Array, backend_for
 from alloyscope.microscope.detector import camera_image
-from alloyscope.microscope.optics import Lens, image_intensity
+from alloyscope.microscope.optics import Lens, image_intensity, intensity_grid
 from alloyscope.microscope.waves import Band
 
 # Share of the beam, rms over the camera image under plain optics, against abTEM on a finer grid. Measured on 405
@@ -92,7 +92,8 @@ class Imager:
         self, boxes: Sequence[list[Slab]], views: Sequence[View]
     ) -> tuple[NDArray[np.float32], NDArray[np.complex64]]:
         most = max(len(box) for box in boxes)
-        total = self.backend.zeros((len(views), self.lens.size, self.lens.size), "float32")
+        size = intensity_grid(views, self.lens)
+        total = self.backend.zeros((len(views), size, size), "float32")
         stored = np.empty((len(views), 0, 0), np.complex64)
         for snapshot in range(most):
             rows = [row for row, box in enumerate(boxes) if snapshot < len(box)]
@@ -101,7 +102,7 @@ class Imager:
             kept = self.backend.to_numpy((abs(waves) ** 2).mean((1, 2)))
             for row, norm in zip(rows, kept.tolist()):
                 gates.exit_wave_keeps_norm(norm, views[row].particle, views[row].view)
-            intensity = image_intensity(waves, focused, self.lens, self.backend)
+            intensity = image_intensity(waves, focused, self.lens, self.backend, size)
             for place, row in enumerate(rows):
                 total[row] += intensity[place] / len(boxes[row])
             if self.band is not None:

@@ -1,45 +1,34 @@
 """The structure-factor multislice engine: exact projected potentials on any grid.
 
 Each slice's potential is built in reciprocal space, V(k) = Σ_Z f_Z(k) Σ_j exp(−2πi k·r_j). The phase factor is
-separable, so the sum over atoms is the matrix product (k_y × atoms)·(atoms × k_x), up to the Nyquist frequency.
+separable, so the sum over atoms is the matrix product (k_x × atoms)·(atoms × k_y), up to the Nyquist frequency; V is
+real, so k_x ≥ 0 is enough.
 Conventions are abTEM's: transmission exp(iσV), then Fresnel propagation exp(−iπλ Δz k²) by the slice thickness, wave
 band-limited at two thirds of the Nyquist frequency with the same taper. The exit wave is that of the box's lower face.
 
-The potential is not cut at two thirds, nor the transmission function: docs/decisions/0003-potential-band.md.
+The potential is not cut at two thirds, nor the transmission function: docs/decisions/0003-potential-band.md. What it
+loses at the Nyquist frequency is made good by factors matched to the grid: imaging/factors.py.
+
+Two-dimensional transforms are done as transforms of rows, a transposition, and transforms of rows again: contiguous
+rows are what planned FFTs are fastest on, and what lies outside the wave's band is left out between the two.
 """
 
 from collections.abc import Sequence
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
-from abtem.parametrizations import LobatoParametrization
 from numpy.typing import NDArray
 
 from alloyscope.imaging.box import Slab
+from alloyscope.imaging.factors import correction_A2, projected_factor_VA2
 from alloyscope.instrument import ImagingSection
 from alloyscope.microscope.arrays import Array, Backend, frequencies
 from alloyscope.units import electron_wavelength_A, interaction_constant_rad_per_VA
 
 CUTOFF, TAPER = 2 / 3, 0.01  # abTEM's defaults, in units of the Nyquist frequency and of 1 / pixel
-
-
-@cache
-def _lobato() -> LobatoParametrization:
-    return LobatoParametrization()
-
-
-def projected_factor_VA2(element: str, k2_per_A2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fourier transform of an atom's projected potential [V Å²].
-
-    Lobato & Van Dyck, Acta Cryst. A 70, 636 (2014): 8π Σ a (1/(b (q² + b²)) + b/(q² + b²)²), q = 2πk, with abTEM's
-    scaled parameters.
-    """
-    a, b = np.asarray(_lobato().scaled_parameters(element, "projected_scattering_factor"), np.float64)[:, :, None, None]
-    q2 = (4 * np.pi**2 * k2_per_A2)[None]
-    terms: NDArray[np.float64] = a / (b * (q2 + b**2)) + a * b / (q2 + b**2) ** 2
-    factor: NDArray[np.float64] = 8 * np.pi * terms.sum(axis=0)
-    return factor
 
 
 def band_limit(size: int, field_A: float) -> NDArray[np.float32]:
@@ -51,6 +40,52 @@ def band_limit(size: int, field_A: float) -> NDArray[np.float32]:
     return np.where(radius > cutoff, 0, edge).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Atoms:
+    """The atoms of a batch of slabs, sorted by slice, species and slab.
+
+    Attributes:
+        columns: exp(−2πi k_x x) for k_x ≥ 0, shape (atoms + 1, size // 2 + 1), complex64; the last atom weighs nothing.
+        rows: exp(−2πi k_y y), shape (atoms + 1, size), complex64.
+        members: For each occupied slice, in the order of the beam, the atoms of each species in it: indices, shape
+            (batch, most), slabs with fewer atoms filled up with the last one.
+    """
+
+    columns: Array
+    rows: Array
+    members: dict[int, list[tuple[str, Array]]]
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """Arrays of a batch that every slice overwrites, named by their axes after the batch's."""
+
+    atoms: Array  # k_x ≥ 0 × k_y: of one species
+    total: tuple[Array, Array]  # phase and damping × k_x ≥ 0 × k_y or y
+    y_kx: Array  # phase and damping × y × k_x ≥ 0
+    exponent: Array  # phase and damping × y × x
+    wave_y_kx: Array
+    band: tuple[Array, Array]  # k_x inside the band limit × y or k_y
+    padded: Array  # y × k_x, zero outside the band limit
+
+    @classmethod
+    def of(cls, backend: Backend, batch: int, size: int, band: int) -> Self:
+        half = size // 2 + 1
+
+        def array(*shape: int, dtype: str = "complex64") -> Array:
+            return backend.zeros((batch, *shape), dtype)
+
+        return cls(
+            atoms=array(half, size),
+            total=(array(2, half, size), array(2, half, size)),
+            y_kx=array(2, size, half),
+            exponent=array(2, size, size, dtype="float32"),
+            wave_y_kx=array(size, size),
+            band=(array(band, size), array(band, size)),
+            padded=array(size, size),
+        )
+
+
 class Multislice:
     """Exit waves on one grid: the tables are made once, the waves are many."""
 
@@ -60,8 +95,10 @@ class Multislice:
         self.n_slices = imaging.n_slices
         self.voltage_kV = imaging.voltage_kV
         self.backend = backend
-        self._reach = (self.size - 1) // 2  # largest index below the Nyquist frequency
+        self.potential_limit_per_A = self.size / (2 * self.field_A)
+        self._reach = -(-self.size // 3) - 1  # largest index inside the band limit
         self._factors: dict[str, Array] = {}
+        self._scratch: dict[int, _Scratch] = {}
 
     def exit_waves(self, slabs: Sequence[Slab], incident: Array | None = None) -> Array:
         """Exit waves of plane waves, or of the given incident waves, through different slabs.
@@ -69,84 +106,125 @@ class Multislice:
         Returns:
             Waves on the backend, shape (batch, y, x), complex64; |ψ|² of an incident plane wave is 1.
         """
-        waves = self.backend.ones((len(slabs), self.size, self.size), "complex64") if incident is None else 1 * incident
-        slices = [slab.slices(self.n_slices) for slab in slabs]
-        occupied = sorted(set(np.concatenate(slices).tolist()) | ({0} if incident is not None else set()))
+        batch = len(slabs)
+        if batch not in self._scratch:
+            self._scratch = {batch: _Scratch.of(self.backend, batch, self.size, 2 * self._reach + 1)}
+        scratch = self._scratch[batch]
+        waves = self.backend.empty((batch, self.size, self.size), "complex64")
+        waves[...] = 1 if incident is None else incident
+        atoms = self._atoms(slabs)
         kernels: dict[int, Array] = {}
         # vacuum between atoms is one longer propagation; before the first atom it changes no plane wave
+        occupied = sorted(atoms.members.keys() | ({0} if incident is not None else set()))
         for here, following in pairwise([*occupied, self.n_slices]):
-            waves *= self._transmission(slabs, [which == here for which in slices])
+            if here in atoms.members:
+                exponent = self._exponent(atoms.members[here], atoms, scratch)
+                self.backend.transmit(waves, exponent[:, 0], exponent[:, 1])
             steps = following - here
             if steps not in kernels:
                 kernels[steps] = self._propagator(slabs, steps)
-            spectrum = self.backend.fft2(waves)
-            spectrum *= kernels[steps]
-            waves = self.backend.ifft2(spectrum)
+            waves = self._propagated(waves, kernels[steps], scratch)
         return waves
 
-    def _transmission(self, slabs: Sequence[Slab], members: Sequence[NDArray[np.bool_]]) -> Array:
-        """exp(iσV) of one slice, shape (batch, y, x)."""
-        xp, reach = self.backend.xp, self._reach
-        half = self.backend.zeros((len(slabs), self.size, self.size // 2 + 1), "complex64")
-        for element in sorted({element for slab in slabs for element in slab.elements}):
-            rows, columns = self._phase_factors(slabs, members, element)
-            if rows.shape[-1] == 0:
-                continue
-            block = xp.matmul(rows, columns) * self._factor(element)
-            half[:, : reach + 1, : reach + 1] += block[:, : reach + 1]
-            half[:, self.size - reach :, : reach + 1] += block[:, reach + 1 :]
-        phase = self.backend.irfft2(half, self.size)
-        result = self.backend.zeros(tuple(phase.shape), "complex64")
-        result.real[...] = xp.cos(phase)
-        result.imag[...] = xp.sin(phase)
+    def _exponent(self, members: list[tuple[str, Array]], atoms: _Atoms, scratch: _Scratch) -> Array:
+        """Phase σV [rad] and logarithm of the amplitude of one slice, shape (batch, 2, y, x), float32."""
+        xp = self.backend.xp
+        total, spare = scratch.total
+        block, sums, product = (array.view(xp.float32) for array in (scratch.atoms, total, spare))
+        for place, (element, index) in enumerate(members):
+            xp.matmul(atoms.columns[index].swapaxes(1, 2), atoms.rows[index], out=scratch.atoms)
+            xp.multiply(block[:, None], self._factor(element), out=product if place else sums)
+            if place:
+                sums += product
+        kx_y = self.backend.ifft(total, out=spare)
+        scratch.y_kx[...] = kx_y.swapaxes(2, 3)
+        return self.backend.irfft(scratch.y_kx, out=scratch.exponent)
+
+    def _propagated(self, waves: Array, kernel: Array, scratch: _Scratch) -> Array:
+        """Waves after free flight; `waves` may be overwritten."""
+        spectra = self.backend.fft(waves, out=scratch.wave_y_kx)
+        inside, reach = scratch.band[0], self._reach
+        inside[:, : reach + 1] = spectra[:, :, : reach + 1].swapaxes(1, 2)
+        inside[:, reach + 1 :] = spectra[:, :, self.size - reach :].swapaxes(1, 2)
+        spectra = self.backend.fft(inside, out=scratch.band[1])
+        spectra *= kernel
+        inside = self.backend.ifft(spectra, out=scratch.band[0]).swapaxes(1, 2)
+        scratch.padded[:, :, : reach + 1] = inside[:, :, : reach + 1]
+        scratch.padded[:, :, self.size - reach :] = inside[:, :, reach + 1 :]
+        return self.backend.ifft(scratch.padded, out=waves)
+
+    def _atoms(self, slabs: Sequence[Slab]) -> _Atoms:
+        species = sorted({element for slab in slabs for element in slab.elements})
+        code = {element: number for number, element in enumerate(species)}
+        groups = (self.n_slices, len(species), len(slabs))
+        which = [np.array([code[element] for element in slab.elements], np.intp) for slab in slabs]
+        keys = np.concatenate(
+            [
+                np.ravel_multi_index((slab.slices(self.n_slices), kind, np.full(len(kind), row)), groups)
+                for row, (slab, kind) in enumerate(zip(slabs, which))
+            ]
+        )
+        turns = np.concatenate([slab.positions_A[:, :2] / self.field_A for slab in slabs])[np.argsort(keys)]
+        counts = np.bincount(keys, minlength=int(np.prod(groups))).reshape(groups)
+        ends = counts.cumsum().reshape(groups)
+        members: dict[int, list[tuple[str, Array]]] = {}
+        for here, kind in zip(*np.nonzero(counts.any(2))):
+            number = np.arange(counts[here, kind].max())[None]
+            count, end = counts[here, kind][:, None], ends[here, kind][:, None]
+            index = np.where(number < count, end - count + number, len(turns))
+            members.setdefault(int(here), []).append((species[kind], self.backend.asarray(index)))
+        x, y = self.backend.asarray(np.ascontiguousarray(turns.T))
+        order = frequencies(self.size, self.field_A) * self.field_A
+        return _Atoms(
+            columns=self._unit_circles(x, np.abs(order[: self.size // 2 + 1])),
+            rows=self._unit_circles(y, order),
+            members=members,
+        )
+
+    def _unit_circles(self, turns: Array, index: NDArray[np.float64]) -> Array:
+        """exp(−2πi index · turns) and one row of zeros, shape (turns + 1, index), complex64."""
+        xp = self.backend.xp
+        angle = turns[:, None] * self.backend.asarray(-index)[None]
+        angle -= xp.round(angle)  # whole turns, taken off in double precision
+        angle *= 2 * np.pi
+        single = self.backend.empty(tuple(angle.shape), "float32")
+        single[...] = angle
+        result = self.backend.zeros((len(turns) + 1, len(index)), "complex64")
+        xp.cos(single, out=result[:-1].real)
+        xp.sin(single, out=result[:-1].imag)
         return result
 
-    def _phase_factors(
-        self, slabs: Sequence[Slab], members: Sequence[NDArray[np.bool_]], element: str
-    ) -> tuple[Array, Array]:
-        """exp(−2πi k_y y) and exp(−2πi k_x x) of a species' atoms: (batch, k_y, atom) and (batch, atom, k_x).
-
-        Slabs with fewer atoms are filled up with atoms of weight 0.
-        """
-        chosen = [
-            slab.positions_A[member & (np.array(slab.elements) == element), :2] for slab, member in zip(slabs, members)
-        ]
-        most = max(len(positions) for positions in chosen)
-        turns = np.zeros((len(slabs), most, 2))
-        weight = np.zeros((len(slabs), most))
-        for row, positions in enumerate(chosen):
-            turns[row, : len(positions)] = positions / self.field_A
-            weight[row, : len(positions)] = 1
-        index = np.concatenate([np.arange(self._reach + 1), np.arange(-self._reach, 0)])
-        rows = _unit_circle(index[None, :, None] * turns[:, None, :, 1]) * weight[:, None, :]
-        columns = _unit_circle(turns[:, :, 0, None] * np.arange(self._reach + 1))
-        return self.backend.asarray(rows.astype(np.complex64)), self.backend.asarray(columns)
-
     def _factor(self, element: str) -> Array:
-        """σ f_Z(k) / pixel area below the Nyquist frequency, in the block's order: σV [rad] after `irfft2`."""
+        """Fourier transform of an atom's phase and logarithmic amplitude over the field's area.
+
+        Shape (2, k_x ≥ 0, 2 k_y), float32: each k_y for a real and an imaginary part.
+        """
         if element not in self._factors:
-            index = np.concatenate([np.arange(self._reach + 1), np.arange(-self._reach, 0)]) / self.field_A
-            k2 = index[:, None] ** 2 + (np.arange(self._reach + 1) / self.field_A)[None, :] ** 2
-            factor = projected_factor_VA2(element, k2) * (k2 < (self.size / (2 * self.field_A)) ** 2)
-            scale = interaction_constant_rad_per_VA(self.voltage_kV) * (self.size / self.field_A) ** 2
-            self._factors[element] = self.backend.asarray((factor * scale).astype(np.float32))
+            k = frequencies(self.size, self.field_A)
+            k2 = k[: self.size // 2 + 1, None] ** 2 + k[None, :] ** 2
+            mended = correction_A2(element, self.potential_limit_per_A, self.voltage_kV)(np.sqrt(k2))
+            phase = interaction_constant_rad_per_VA(self.voltage_kV) * projected_factor_VA2(element, k2) + mended.real
+            both = np.stack([phase, -mended.imag]) * (k2 < self.potential_limit_per_A**2) / self.field_A**2
+            self._factors[element] = self.backend.asarray(np.repeat(both.astype(np.float32), 2, axis=2))
         return self._factors[element]
 
     @cached_property
+    def _inside(self) -> NDArray[np.intp]:
+        """Indices inside the band limit, in FFT order."""
+        return np.concatenate([np.arange(self._reach + 1), np.arange(-self._reach, 0)])
+
+    @cached_property
     def _band_limit(self) -> Array:
-        return self.backend.asarray(band_limit(self.size, self.field_A))
+        return self.backend.asarray(band_limit(self.size, self.field_A)[self._inside])
 
     def _propagator(self, slabs: Sequence[Slab], steps: int) -> Array:
-        """exp(−iπλ Δz k²) over `steps` slices of each slab, band-limited as often, shape (batch, y, x)."""
+        """exp(−iπλ Δz k²) over `steps` slices of each slab, band-limited as often, shape (batch, k_x, k_y), complex64.
+
+        Divided by the points of the grid, which undoes the scale of the transforms there and back.
+        """
         lengths_A = np.array([slab.height_A / self.n_slices * steps for slab in slabs])
+        turns = self.backend.asarray(0.5 * electron_wavelength_A(self.voltage_kV) * lengths_A)
         k2 = frequencies(self.size, self.field_A) ** 2
-        edge = _unit_circle(0.5 * electron_wavelength_A(self.voltage_kV) * lengths_A[:, None] * k2)
-        return self.backend.asarray(edge[:, :, None] * edge[:, None, :]) * self._band_limit**steps
-
-
-def _unit_circle(turns: NDArray[np.float64]) -> NDArray[np.complex64]:
-    """exp(−2πi · turns), the whole turns taken off in double precision first."""
-    angle = (-2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
-    result = np.empty(angle.shape, np.complex64)
-    result.real, result.imag = np.cos(angle), np.sin(angle)
-    return result
+        kernel = self._unit_circles(turns, k2[self._inside])[:-1, :, None] * self._unit_circles(turns, k2)[:-1, None]
+        kernel *= self._band_limit**steps / self.size**2
+        return kernel

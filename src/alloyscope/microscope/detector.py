@@ -32,14 +32,14 @@ def _half_plane(size: int, field_A: float) -> tuple[NDArray[np.float64], NDArray
     return frequencies(size, field_A)[:, None], np.fft.rfftfreq(size, field_A / size).astype(np.float64)[None, :]
 
 
-def _area_of_sample(size: int, field_A: float) -> NDArray[np.complex64]:
-    """Turns samples of a band-limited image into means over their cells, and moves these to the cells' centres."""
-    step = field_A / size
+def _pixel_mean(size: int, field_A: float, pixels: int) -> NDArray[np.complex64]:
+    """Turns values at points into means over pixels centred half a pixel further on."""
+    edge = field_A / pixels
     ky, kx = _half_plane(size, field_A)
-    cell: NDArray[np.complex64] = (
-        np.sinc(ky * step) * np.sinc(kx * step) * np.exp(1j * np.pi * (ky + kx) * step)
+    factor: NDArray[np.complex64] = (
+        np.sinc(ky * edge) * np.sinc(kx * edge) * np.exp(1j * np.pi * (ky + kx) * edge)
     ).astype(np.complex64)
-    return cell
+    return factor
 
 
 def camera_image(
@@ -51,18 +51,14 @@ def camera_image(
         intensity: Intensity on the wave's grid in units of the beam, shape (batch, size, size), float32; may be
             overwritten.
         views: Vibration and MTF of each image.
-        pixels: Camera pixels along each edge; size is a multiple of it.
+        pixels: Camera pixels along each edge.
         field_A: Edge of the field of view [Å].
         backend: Where `intensity` lives.
 
     Returns:
         Mean intensity over each pixel's area, shape (batch, pixels, pixels), float32, ≥ 0.
-
-    Raises:
-        ContractError: the grid is no multiple of the camera's pixels.
     """
     size = intensity.shape[-1]
-    require(size % pixels == 0, f"the grid must be a multiple of {pixels} camera pixels; got {size}")
     ky, kx = _half_plane(size, field_A)
     k = backend.asarray(np.hypot(ky, kx).astype(np.float32))
     nyquist_per_A = pixels / (2 * field_A)
@@ -72,10 +68,16 @@ def camera_image(
 
     response = vibration_envelope(k, column("vibration_A"), backend)
     response = response * mtf(k / nyquist_per_A, column("mtf_c1"), column("mtf_c2"), column("mtf_c3"))
-    spectrum = backend.rfft2(intensity) * response * backend.asarray(_area_of_sample(size, field_A))
-    cells = backend.irfft2(spectrum, size)
-    bin_ = size // pixels
-    binned = cells.reshape(len(views), pixels, bin_, pixels, bin_).mean((2, 4))
+    spectrum = backend.rfft2(intensity) * response * backend.asarray(_pixel_mean(size, field_A, pixels))
+    # frequencies that differ by a multiple of `pixels` are one to the camera: laid over one another along y, and along
+    # x by keeping one point in `fold`
+    fold = -(-size // pixels)
+    wide = fold * pixels
+    full = backend.zeros((len(views), wide, wide // 2 + 1), "complex64")
+    rows = backend.asarray(np.fft.fftfreq(size, 1 / size).astype(np.int64) % wide)
+    full[:, rows, : size // 2 + 1] = spectrum
+    folded = full.reshape(len(views), fold, pixels, wide // 2 + 1).sum(1)
+    binned = backend.irfft2(folded, (pixels, wide))[..., ::fold] * (pixels * wide / size**2)
     # rounding and the MTF's weak negative lobes may fall below 0, electrons cannot
     image: NDArray[np.float32] = np.maximum(backend.to_numpy(binned), 0).astype(np.float32)
     return image

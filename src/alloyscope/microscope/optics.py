@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from alloyscope.contracts import ABERRATIONS, View, require
 from alloyscope.microscope.arrays import Array, Backend, frequencies
@@ -124,7 +125,20 @@ def transfer_function(views: Sequence[View], lens: Lens, backend: Backend, tempo
     return result
 
 
-def image_intensity(waves: Array, views: Sequence[View], lens: Lens, backend: Backend) -> Array:
+def reach(views: Sequence[View], lens: Lens) -> int:
+    """Largest frequency index that passes an aperture of the views: its edge ends half a step beyond its radius."""
+    widest_rad = 1e-3 * max(view.aperture_mrad for view in views)
+    return min(int(widest_rad / lens.wavelength_A * lens.field_A + 0.5), (lens.size - 1) // 2)
+
+
+def intensity_grid(views: Sequence[View], lens: Lens) -> int:
+    """Points along each edge that carry the intensities of all views: they reach twice as far as the wave."""
+    return min(lens.size, int(next_fast_len(4 * reach(views, lens) + 1)))
+
+
+def image_intensity(
+    waves: Array, views: Sequence[View], lens: Lens, backend: Backend, size: int | None = None
+) -> Array:
     """Intensity behind the lens, in units of the incident beam.
 
     With `n_foci` = 1 the spread of focus is an envelope on the wave; with more it is the mean intensity over as many
@@ -135,9 +149,10 @@ def image_intensity(waves: Array, views: Sequence[View], lens: Lens, backend: Ba
         views: Optics of each wave; all share n_foci.
         lens: Grid and voltage.
         backend: Where `waves` live.
+        size: Points along each edge of the result; `intensity_grid` of the views if not given. Fewer would alias.
 
     Returns:
-        Intensity, shape (batch, y, x), float32.
+        Intensity, shape (batch, size, size), float32.
 
     Raises:
         ContractError: another number of views than waves, or different n_foci in one batch.
@@ -145,13 +160,22 @@ def image_intensity(waves: Array, views: Sequence[View], lens: Lens, backend: Ba
     require(len(views) == waves.shape[0], f"needs one view per wave; got {len(views)} for {waves.shape[0]} waves")
     n_foci = {view.n_foci for view in views}
     require(len(n_foci) == 1, f"the views of a batch must share n_foci; got {sorted(n_foci)}")
-    spectrum = backend.fft2(1 * waves)
+    size = size or intensity_grid(views, lens)
+    inside = reach(views, lens)
+    index = backend.asarray(np.concatenate([np.arange(inside + 1), np.arange(-inside, 0)]))
+    passed = replace(lens, size=2 * inside + 1)  # the frequencies that the apertures pass, and no others
+    spectrum = backend.fft2(1 * waves)[:, index[:, None], index[None, :]] * (size / lens.size) ** 2
+
+    def intensity(transfer: Array) -> Array:
+        full = backend.zeros((len(views), size, size), "complex64")
+        full[:, index[:, None], index[None, :]] = spectrum * transfer
+        return abs(backend.ifft2(full)) ** 2
+
     if n_foci == {1}:
-        return abs(backend.ifft2(spectrum * transfer_function(views, lens, backend))) ** 2
+        return intensity(transfer_function(views, passed, backend))
     nodes, weights = np.polynomial.hermite.hermgauss(n_foci.pop())
-    total = backend.zeros(tuple(waves.shape), "float32")
+    total = backend.zeros((len(views), size, size), "float32")
     for node, weight in zip(nodes.tolist(), (weights / np.sqrt(np.pi)).tolist()):
         foci = [replace(view, defocus_A=view.defocus_A + node * view.focal_spread_A) for view in views]
-        transfer = transfer_function(foci, lens, backend, temporal=False)
-        total += weight * abs(backend.ifft2(spectrum * transfer)) ** 2
+        total += weight * intensity(transfer_function(foci, passed, backend, temporal=False))
     return total
