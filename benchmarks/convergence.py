@@ -1,7 +1,7 @@
 """How images converge as grid and slices are refined, ours and abTEM's: `python benchmarks/convergence.py`.
 
 The truth is the engine's own image on 1408² points (0.04 Å) over the whole field; abTEM, which builds its potential in
-another way, comes ever nearer to it (docs/decisions/0006-grid.md). `--figure FILE` draws the curves.
+another way, comes ever nearer to it. `--figure FILE` draws the curves.
 """
 
 from pathlib import Path

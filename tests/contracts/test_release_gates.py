@@ -15,7 +15,7 @@ from alloyscope import plan, units
 from alloyscope.cli import main
 from alloyscope.errors import GateError, StoreError
 from alloyscope.imaging.box import Slab
-from alloyscope.imaging.multislice import projected_factor_VA2
+from alloyscope.imaging.factors import correction_A2, projected_factor_VA2
 from alloyscope.instrument import OpticsSection
 from alloyscope.steps import gates
 from alloyscope.store.atomic import checksum
@@ -100,6 +100,7 @@ def species_exchanged_before_imaging(campaign: Path, _: pytest.MonkeyPatch) -> N
 
 def last_species_for_every_atom(campaign: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr("alloyscope.imaging.multislice.projected_factor_VA2", lambda _, k2: projected_factor_VA2("Co", k2))
+    patch.setattr("alloyscope.imaging.multislice.correction_A2", lambda _, *grid: correction_A2("Co", *grid))
     make_campaign(campaign)
 
 
