@@ -1,6 +1,6 @@
 # make demo    install what is needed, run the small campaign, print the result
 # make test    install what is needed, run the tests
-# make bench   measure cost and accuracy anew, into results/bench: about half an hour on one idle core
+# make bench   measure cost and accuracy anew, into results/bench: about an hour on one idle core
 # make ci      everything that must hold before a merge
 # make clean   remove the environment and caches; results stay
 #

@@ -17,7 +17,7 @@ from alloyscope.contracts import Structure
 from alloyscope.errors import GateError
 from alloyscope.units import fcc_111_spacing_A
 
-NORM_LOW, NORM_HIGH = 0.99, 1.001  # right waves keep 0.995–0.9997 at 256² to 512² (405 atoms of Ag or Au)
+NORM_LOW, NORM_HIGH = 0.99, 1.001  # right waves keep 0.993–0.9999 at 256² to 512² (405 atoms of Ag or Au)
 FALSE_ALARM = 1e-7  # probability per tested quantity that sound rotations are refused
 
 # Shares of a particle's own contrast, the standard deviation of its image under plain optics, so that 20 atoms count

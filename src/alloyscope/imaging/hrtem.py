@@ -19,9 +19,9 @@ from alloyscope.microscope.optics import Lens, image_intensity, intensity_grid
 from alloyscope.microscope.waves import Band
 
 # Share of the beam, rms over the camera image under plain optics, against abTEM on a finer grid. Measured on 405
-# atoms, 20 slices, looking down [001], the hardest case: Ag 0.41 / 0.20 / 0.26 % at 256² / 384² / 512², Au 1.03 /
-# 0.52 / 0.58 %; tilted Ag 0.24 / 0.11 / 0.12 %, Au 0.46 / 0.25 / 0.27 %. ASSUME 1 %: below half a pixel's shot noise at
-# 1e4 e/Å² (2.3 %).
+# atoms, 20 slices, looking down [001], the hardest case: Ag 0.54 / 0.31 / 0.20 % at 256² / 384² / 512², Au 1.44 /
+# 0.69 / 0.37 %; tilted Ag 0.24 / 0.13 / 0.08 %, Au 0.38 / 0.21 / 0.13 %; mostly abTEM's own share
+# (docs/decisions/0006-grid.md). ASSUME 1 %: below half a pixel's shot noise at 1e4 e/Å² (2.3 %).
 REFERENCE_BOUND = 0.01
 
 Job = tuple[Sequence[Structure], View]  # a particle's snapshots, and one view of them
