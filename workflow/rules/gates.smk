@@ -22,7 +22,7 @@ rule gates:
         runtime=60,
     params:
         images=lambda wildcards, output: Path(output.gates).parent,
-        structures=f"{RESULTS}/structures",
+        structures=lambda wildcards, input: Path(input.labels).parent,
         chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),
         capacity=plan.imaging_capacity(CAMPAIGN),
         md_per_chunk=CAMPAIGN.md.particles_per_chunk,

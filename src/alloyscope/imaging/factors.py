@@ -7,7 +7,7 @@ own wherever the grid can hold it:
     F{exp(i F⁻¹g)}(k) = F{exp(iσV)}(k)  for all k < K
 
 g tends to the factor σf of the potential as K grows; its imaginary part takes away the electrons that the atom scatters
-beyond K. What it is worth: `python benchmarks/convergence.py`.
+beyond K. What it is worth: docs/decisions/0006-grid.md.
 """
 
 from functools import cache
