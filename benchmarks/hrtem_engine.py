@@ -54,7 +54,7 @@ class BestAbtem(Reference):
         self.integrator = ScatteringFactorProjectionIntegrals("lobato")
         self.settings = {**reference.SETTINGS, "fftw.planning_effort": "FFTW_MEASURE", "device": device}
 
-    def _exit_wave(self, slab: Slab) -> np.ndarray:
+    def _exit_wave(self, slab: Slab, incident: None = None) -> np.ndarray:
         cell = (slab.field_A, slab.field_A, slab.height_A)
         with abtem.config.set(self.settings):
             potential = abtem.Potential(

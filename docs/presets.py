@@ -35,7 +35,7 @@ IMAGING = ImagingSection(grid=256, max_shift_A=0.0, film=FilmSection(share=1.0, 
 
 def main(structures: Path, film: Path, out: Path) -> None:
     particle = max(read_structures(structures), key=lambda structure: len(structure.elements))
-    imager = imager_for(IMAGING, read_film(film))
+    imager = imager_for(IMAGING, film=read_film(film))
     figure = Figure(figsize=(10.6, 4.5), layout="constrained")
     panels = figure.subplots(len(get_args(Preset)), 2 * (1 + len(DOSES_e_per_A2)))
     for row, preset in enumerate(get_args(Preset)):
