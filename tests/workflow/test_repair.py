@@ -38,6 +38,6 @@ def test_printed_command_makes_the_store_whole_again(
     assert command[:3] == ["snakemake", "--profile", "profiles/local"]
     answer = place.snakemake(*command[3:])
     assert answer.code == 0, answer.text[-4000:]
-    assert answer.jobs == dict.fromkeys(("md", "describe", "structures", "hrtem", "dataset"), 1)
+    assert answer.jobs == dict.fromkeys(("md", "describe", "structures", "hrtem", "gates", "dataset"), 1)
     assert verify.run(folder=FOLDER) == whole
     assert contents(FOLDER) == before
