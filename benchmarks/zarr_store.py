@@ -3,8 +3,8 @@
 Writing: `write_shard` and the SHA-256 of its files, as a chunk does it, against the plain way to keep the same arrays,
 a file each of their bytes and its SHA-256; both end with fsync and run in turn. Reading: 64 images in a row from a warm
 cache through `Stack.read`, in MB of images; beside it the same payloads through zstd alone, the part that the codec
-takes, and zarr-python's own way, in a row and scattered. Images are simulated, counts drawn anew for each place in the
-shard, because noise decides how they compress.
+takes, and zarr-python's own way, in a row and scattered. Beside it other levels of compression. Images are simulated,
+counts drawn anew for each place in the shard, because noise decides how they compress.
 
 Short form: python benchmarks/zarr_store.py --particles 40 --runs 5
 """
@@ -32,6 +32,7 @@ from alloyscope.store.atomic import checksum
 from alloyscope.store.images import CLEAN, COUNTS, ShardShape, Stack, write_metadata, write_shard
 
 TOGETHER = 64  # images read at once
+LEVELS = (-5, 1, 3)  # of zstd; 1 against itself says how sure the others are
 DISTINCT = 40  # clean images simulated; neighbours in the shard differ
 Arrays = dict[str, NDArray[Any]]
 
@@ -92,6 +93,26 @@ def write_figures(folder: Path, arrays: Arrays, shard: ShardShape, runs: int) ->
     }
 
 
+def level_figures(arrays: Arrays, shard: ShardShape, runs: int) -> dict[str, Figure]:
+    """What other levels of zstd than the store's would keep, and how fast, next to level 1."""
+
+    def encode(level: int, blocks: list[NDArray[Any]]) -> list[bytes]:
+        return list(map(Zstd(level=level, checksum=True).encode, blocks))
+
+    figures = {}
+    for name, array in arrays.items():
+        blocks = np.split(array, shard.images // shard.inner[0])
+        for level in LEVELS:
+            pairs = [
+                (seconds(partial(encode, 1, blocks)), seconds(partial(encode, level, blocks))) for _ in range(runs)
+            ]
+            ratios = [first / other for first, other in pairs]
+            stored = sum(map(len, encode(level, blocks))) / array.nbytes
+            figures[f"zarr_{name}_level_{level}_stored_share"] = Figure(stored, "", f"bytes of {name}")
+            figures[f"zarr_{name}_level_{level}_speed"] = Figure.median(ratios, "", "zstd at level 1, paired runs")
+    return figures
+
+
 def read_figures(folder: Path, arrays: Arrays, shard: ShardShape, runs: int) -> dict[str, Figure]:
     write_metadata(folder, 1, shard, {})
     rng, figures, codec = np.random.default_rng(2), {}, Zstd(level=1, checksum=True)
@@ -139,6 +160,7 @@ def main() -> None:
     arrays = simulated(shard, config)
     with tempfile.TemporaryDirectory() as place:
         figures = write_figures(Path(place), arrays, shard, arguments.runs)
+        figures |= level_figures(arrays, shard, arguments.runs)
         figures |= read_figures(Path(place), arrays, shard, arguments.runs)
     harness.publish("zarr_store", figures, arguments.out)
 

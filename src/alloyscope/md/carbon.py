@@ -99,7 +99,7 @@ def melt_and_quench(lmp: Any, settings: FilmSection, seed: int) -> Film:
 
 @dataclass(frozen=True)
 class FilmCheck:
-    """A property of the block and the range that published films and models span."""
+    """A property of the block and the range that published films and models span; [memory]: as remembered."""
 
     name: str
     value: float
@@ -136,9 +136,9 @@ def checks(film: Film) -> list[FilmCheck]:
     bonds = np.bincount(pairs[distances < BOND_A].ravel(), minlength=n_atoms)
     density = n_atoms / float(np.prod(film.edges_A)) / atoms_per_A3(1.0, CARBON_MASS_u)
     # ASSUME wide bounds around the values of these films and models, whose method and purity differ
-    films = "Robertson, Mater. Sci. Eng. R 37, 129 (2002), evaporated and sputtered carbon"
-    models = "Jana et al., arXiv:1907.05032 (2019), models quenched from the melt"
-    neutrons = "Li & Lannin, Phys. Rev. Lett. 65, 1905 (1990): 1.46 Å; graphite 1.42 Å, diamond 1.54 Å"
+    films = "Robertson, Mater. Sci. Eng. R 37, 129 (2002), evaporated and sputtered carbon [memory]"
+    models = "Jana et al., arXiv:1907.05032 (2019), models quenched from the melt [memory]"
+    neutrons = "Li & Lannin, Phys. Rev. Lett. 65, 1905 (1990): 1.46 Å [memory]; graphite 1.42 Å, diamond 1.54 Å"
     return [
         FilmCheck("density", density, 1.75, 2.35, "g/cm³", films),
         FilmCheck("sp³ share (4 neighbours)", float((bonds == 4).mean()), 0.0, 0.25, "", films),
