@@ -17,13 +17,13 @@ from alloyscope.contracts import Structure
 from alloyscope.errors import GateError
 from alloyscope.units import fcc_111_spacing_A
 
-NORM_LOW, NORM_HIGH = 0.99, 1.001  # right waves keep 0.993–0.9999 at 256² to 512² (405 atoms of Ag or Au)
+NORM_LOW, NORM_HIGH = 0.99, 1.001  # right waves keep 0.998–1 at 384² (benchmarks/gate_values.py)
 FALSE_ALARM = 1e-7  # probability per tested quantity that sound rotations are refused
 
 # Shares of a particle's own contrast, the standard deviation of its image under plain optics, so that 20 atoms count
-# as 600 do. Measured on AgCo and AuCu particles of 20–577 atoms at 384², 20 slices: swap of species 0.37–0.73; slices
-# halved 0.004–0.012 (from 4 slices 0.02–0.06); from abTEM on a twice finer grid 0.011–0.025, at 256² 0.020–0.047, at
-# 128², which carries no fringe of Co, 0.21–0.34.
+# as 600 do. AgCo and AuCu particles of 20–577 atoms at 384², 20 slices: swap of species 0.32–0.72; slices halved
+# 0.004–0.012 (from 4 slices 0.02–0.06); from abTEM on a twice finer grid 0.012–0.023, at 256² 0.021–0.043, at 128²,
+# which carries no fringe of Co, 0.24–0.63 (benchmarks/gate_values.py).
 LEAST_OF_SWAP, MOST_OF_HALVED_SLICES, MOST_OF_FINER_GRID = 0.1, 0.03, 0.1
 # share of the beam: float16 rounds to 3e-4 (rms), and waves of another device or batch agree to rounding
 MOST_OF_REMADE = 1e-3
