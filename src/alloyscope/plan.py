@@ -24,7 +24,7 @@ RECIPES = {
     "structures": 2,
     "statistics": 1,
     "film": 1,
-    "hrtem": 2,
+    "hrtem": 3,
     "gates": 1,
     "dataset": 2,
     "train": 1,

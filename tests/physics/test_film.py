@@ -127,8 +127,8 @@ def test_film_is_moved_by_whole_blocks_and_turned() -> None:
 def test_empty_film_changes_nothing_because_focus_stays_on_the_particle() -> None:
     imaging = ImagingSection(pixels=48, grid=144, n_slices=10, max_shift_A=0.0)
     imager = Imager(imaging, Multislice(imaging, CPU), film=Film(np.zeros((0, 3)), (20.0, 20.0, 40.0)))
-    sharp = view(imaging, angular_spread_mrad=0.0)
-    bare, empty = imager.images([([particle()], sharp), ([particle()], replace(sharp, film_thickness_A=40.0))])
+    seen = view(imaging, angular_spread_mrad=0.5)  # blurs the particle by its own defocus, not by the film's depth
+    bare, empty = imager.images([([particle()], seen), ([particle()], replace(seen, film_thickness_A=40.0))])
     np.testing.assert_allclose(empty, bare, atol=1e-4)
 
 

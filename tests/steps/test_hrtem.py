@@ -189,15 +189,17 @@ def test_every_view_averages_its_own_snapshots(tmp_path: Path) -> None:
         make_chunk(tmp_path, 0, imaging=IMAGING.model_copy(update={"snapshots_per_image": 5}))
 
 
+def write_film(path: Path) -> Path:
+    write_text(path, film_text(Film(np.random.default_rng(0).uniform(0, 20, (800, 3)), (20.0, 20.0, 20.0))))
+    return path
+
+
 def test_film_shows_below_its_share_of_the_images_and_leaves_the_others_alone(tmp_path: Path) -> None:
     write_md_chunk(tmp_path / "structures", 0, failed=())
     make_chunk(tmp_path, 0)
     bare = images(tmp_path, 0, "clean").astype(float)
-    film = Film(np.random.default_rng(0).uniform(0, 20, (800, 3)), (20.0, 20.0, 20.0))
-    path = tmp_path / "carbon.extxyz"
-    write_text(path, film_text(film))
     some = IMAGING.model_copy(update={"film": FilmSection(share=0.5, thickness_A=(10, 20))})
-    make_chunk(tmp_path, 0, imaging=some, film=path)
+    make_chunk(tmp_path, 0, imaging=some, film=write_film(tmp_path / "carbon.extxyz"))
     shown = images(tmp_path, 0, "clean").astype(float)
     thickness = read_table(tmp_path / "hrtem" / "chunk-000000.parquet")["film_thickness_A"].to_numpy()
     assert 0 < (thickness == 0).sum() < len(thickness)
@@ -233,6 +235,16 @@ def test_stored_waves_give_the_images_again(campaign: Path) -> None:
     again = Band(70, 30.0).images(wave[:2], views[:2], LENS, IMAGING.pixels)
     # clean is rounded to float16: half a step of 2^-10 at intensities of 1 to 2
     assert np.abs(again - clean[:2].astype(np.float32)).max() < 2**-11 + 1e-6
+
+
+def test_stored_waves_hold_the_film_too(tmp_path: Path) -> None:
+    write_md_chunk(tmp_path / "structures", 0, failed=())
+    some = WAVES.model_copy(update={"film": FilmSection(share=1.0, thickness_A=(10, 20))})
+    make_chunk(tmp_path, 0, imaging=some, film=write_film(tmp_path / "carbon.extxyz"))
+    wave, clean = (images(tmp_path, 0, name, WAVE_SHARD) for name in ("wave", "clean"))
+    views = views_of(read_table(tmp_path / "hrtem" / "chunk-000000.parquet"))
+    again = Band(70, 30.0).images(wave, views, LENS, IMAGING.pixels)
+    assert np.abs(again - clean.astype(np.float32)).max() < 2**-11 + 1e-6
 
 
 @pytest.mark.parametrize("change", [{"defocus_A": 180.0, "n_foci": 3}, {"aperture_mrad": 12.0, "C30_A": 5e5}])

@@ -15,7 +15,7 @@ from alloyscope.imaging.reference import Reference, device_for
 from alloyscope.instrument import ImagingSection
 from alloyscope.microscope.arrays import CPU, Array, backend_for
 from alloyscope.microscope.detector import camera_image
-from alloyscope.microscope.optics import Lens, image_intensity, intensity_grid
+from alloyscope.microscope.optics import Lens, flown_back, image_intensity, intensity_grid
 from alloyscope.microscope.waves import Band
 
 # Share of the beam, rms over the camera image under plain optics, against abTEM on a finer grid. Measured on 405
@@ -98,30 +98,29 @@ class Imager:
         for snapshot in range(most):
             rows = [row for row, box in enumerate(boxes) if snapshot < len(box)]
             waves = self.engine.exit_waves([boxes[row][snapshot] for row in rows])
-            waves, focused = self._through_film(waves, [views[row] for row in rows])
+            seen = [views[row] for row in rows]
+            waves = self._through_film(waves, seen)
             kept = self.backend.to_numpy((abs(waves) ** 2).mean((1, 2)))
             for row, norm in zip(rows, kept.tolist()):
                 gates.exit_wave_keeps_norm(norm, views[row].particle, views[row].view)
-            intensity = image_intensity(waves, focused, self.lens, self.backend, size)
+            intensity = image_intensity(waves, seen, self.lens, self.backend, size)
             for place, row in enumerate(rows):
                 total[row] += intensity[place] / len(boxes[row])
             if self.band is not None:
                 stored = self.backend.to_numpy(self.band.limited(waves, self.lens, self.backend))
         return camera_image(total, views, self.imaging.pixels, self.imaging.field_A, self.backend), stored
 
-    def _through_film(self, waves: Array, views: Sequence[View]) -> tuple[Array, list[View]]:
-        """Waves behind the films, and the views with their focus brought back to the particles' lower faces."""
+    def _through_film(self, waves: Array, views: Sequence[View]) -> Array:
+        """Waves behind the films, flown back to where the particles end: focus is counted from there."""
         rows = [row for row, view in enumerate(views) if view.film_thickness_A > 0]
-        focused = list(views)
         if not rows:
-            return waves, focused
+            return waves
         require(self.film is not None, "views with a film need its block")
         assert self.film is not None
         films = [film_slab(self.film, views[row], self.imaging.field_A) for row in rows]
-        waves[rows] = self.engine.exit_waves(films, waves[rows])
-        for row, slab in zip(rows, films):
-            focused[row] = replace(views[row], defocus_A=views[row].defocus_A + slab.height_A)
-        return waves, focused
+        behind = self.engine.exit_waves(films, waves[rows])
+        waves[rows] = flown_back(behind, [slab.height_A for slab in films], self.lens, self.backend)
+        return waves
 
 
 def shown(job: Job) -> Sequence[Structure]:

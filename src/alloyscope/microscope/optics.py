@@ -125,6 +125,15 @@ def transfer_function(views: Sequence[View], lens: Lens, backend: Backend, tempo
     return result
 
 
+def flown_back(waves: Array, heights_A: Sequence[float], lens: Lens, backend: Backend) -> Array:
+    """What would arrive as `waves` after a free flight of `heights_A` [Å], one each: exp(+iπ h α² / λ) in frequency.
+
+    Shapes (batch, y, x), complex64; `waves` are not changed.
+    """
+    phase = _column([np.pi / lens.wavelength_A * height for height in heights_A], "float32", backend)
+    return backend.ifft2(backend.fft2(1 * waves) * backend.xp.exp(1j * phase * abs(lens.angles(backend)) ** 2))
+
+
 def reach(views: Sequence[View], lens: Lens) -> int:
     """Largest frequency index that passes an aperture of the views: its edge ends half a step beyond its radius."""
     widest_rad = 1e-3 * max(view.aperture_mrad for view in views)

@@ -88,8 +88,6 @@ def run(
     band = Band.of(imaging, optics)
     if band and any(len(frames) > 1 for frames in snapshots.values()):
         raise ConfigError("imaging.store_waves: must be false for particles with several snapshots: a wave holds one")
-    if band and imaging.film.share > 0:
-        raise ConfigError("imaging.store_waves: must be false with imaging.film.share above 0: a wave holds no film")
     imager = imager_for(imaging, band, read_film(film) if film else None)
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
     # one thread: the products are small, and the last bits must not depend on the number of cores
