@@ -60,7 +60,7 @@ def _describe_for_hyperspy(file: h5py.File, data: h5py.Dataset, name: str, pixel
     """`Experiments/<name>`: a link to the data, and its axes."""
     signal = file.create_group(f"Experiments/{name}")
     signal["data"] = data
-    signal.attrs.update({"package": "alloyscope", "package_version": ""})
+    signal.attrs.update({"package": "", "package_version": ""})
     for number, (axis, size) in enumerate(zip(DIMENSIONS, data.shape, strict=True)):
         navigates = number == 0
         signal.create_group(f"axis-{number}").attrs.update(
