@@ -96,7 +96,8 @@ class View:
     `rotation` is a unit quaternion (x, y, z, w); `shift_A` moves the particle in the image plane (y, x). `snapshots`
     are those of the particle that the exposure averages; none named means all. A film of thickness 0 is not there;
     `film_offset` is the place of its block, in fractions of the block's edges (x, y, z). Defocus is that of the
-    particle's lower face, with a film and without.
+    particle's lower face, with a film and without. `vibration_A` is the standard deviation of the image's position
+    along the direction `vibration_angle_rad` from x towards y, `vibration_ratio` times that across it.
     """
 
     particle: int
@@ -133,6 +134,8 @@ class View:
     angular_spread_mrad: float
     aperture_mrad: float
     vibration_A: float
+    vibration_ratio: float
+    vibration_angle_rad: float
     n_foci: int
     dose_e_per_A2: float
     mtf_c1: float

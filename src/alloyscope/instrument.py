@@ -11,6 +11,7 @@ from alloyscope.presets import Preset, over_preset
 from alloyscope.sections import (
     Draw,
     Fraction,
+    FractionDraw,
     LogUniform,
     NonNegativeDraw,
     Positive,
@@ -80,8 +81,9 @@ class ImagingSection(Section):
 class OpticsSection(Section):
     """Draws per image; abTEM's names and signs, lengths in Å. Defaults: docs/physics.md §3, preset `corrected`.
 
-    The angle of each astigmatic aberration is drawn uniformly. With `defocus_from_scherzer` the defocus is counted from
-    the Scherzer defocus of the image's own C30 (`units.scherzer_defocus_A`).
+    The angle of each astigmatic aberration and the direction of vibration are drawn uniformly. With
+    `defocus_from_scherzer` the defocus is counted from the Scherzer defocus of the image's own C30
+    (`units.scherzer_defocus_A`).
     """
 
     preset: Preset = "corrected"  # values of the keys left out: data/presets
@@ -103,7 +105,8 @@ class OpticsSection(Section):
     focal_spread_A: NonNegativeDraw = (20.0, 60.0)  # 1/e width, √2 σ
     angular_spread_mrad: NonNegativeDraw = (0.05, 0.3)  # 1/e width, √2 σ
     aperture_mrad: PositiveDraw = 30.0
-    vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image position
+    vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image's position, along its widest direction
+    vibration_ratio: FractionDraw = (0.3, 1.0)  # ASSUME; across that direction: 1 is a round vibration, 0 a line
     n_foci: int = Field(1, ge=1)  # 1: temporal envelope on the wave; more: mean intensity over as many foci
 
     @model_validator(mode="before")

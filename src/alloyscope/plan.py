@@ -161,6 +161,7 @@ def view(
         rotation=rotation(particle, view, seed),
         shift_A=(value("shift_y", shift), value("shift_x", shift)),
         n_foci=optics.n_foci,
+        vibration_angle_rad=value("vibration_angle", (0.0, np.pi)),
         **drawn_optics,
         **drawn_detector,
         **angles,

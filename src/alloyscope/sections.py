@@ -87,8 +87,18 @@ def _above(least: float, strictly: bool) -> Callable[[Draw], Draw]:
     return check
 
 
+def _at_most(most: float) -> Callable[[Draw], Draw]:
+    def check(draw: Draw) -> Draw:
+        if bounds(draw)[1] > most:
+            raise ValueError(f"must be at most {most:g}; got {bounds(draw)[1]:g}")
+        return draw
+
+    return check
+
+
 PositiveDraw = Annotated[Draw, AfterValidator(_above(0, strictly=True))]
 NonNegativeDraw = Annotated[Draw, AfterValidator(_above(0, strictly=False))]
+FractionDraw = Annotated[NonNegativeDraw, AfterValidator(_at_most(1))]
 
 
 S = TypeVar("S", bound=Section)

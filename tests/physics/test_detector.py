@@ -51,12 +51,27 @@ def test_cosine_is_damped_by_mtf_vibration_and_pixel(grid: int) -> None:
     k = index / FIELD_A
     x = np.arange(grid) * FIELD_A / grid  # waves are sampled at the grid points themselves
     fine = np.broadcast_to(1 + 0.5 * np.cos(2 * np.pi * k * x), (1, grid, grid)).astype(np.float32)
-    optics = view(vibration_A=0.2, mtf_c1=0.1, mtf_c2=0.4, mtf_c3=2.0)
+    optics = view(vibration_A=0.2, vibration_ratio=1.0, mtf_c1=0.1, mtf_c2=0.4, mtf_c3=2.0)
     image = camera_image(fine.copy(), [optics], PIXELS, FIELD_A, CPU)[0]
     nyquist = k * 2 * PIXEL_A
     damping = (0.9 / (1 + (nyquist / 0.8) ** 2) + 0.1) * np.exp(-2 * (np.pi * 0.2 * k) ** 2) * np.sinc(k * PIXEL_A)
     expected = 1 + 0.5 * damping * np.cos(2 * np.pi * k * centres(PIXELS))
     np.testing.assert_allclose(image, np.broadcast_to(expected, image.shape), atol=2e-5)
+
+
+def test_vibration_damps_along_its_direction_and_less_across() -> None:
+    # closed form: exp(−2 π² σ² k²) along 30° from x towards y, σ/4 across; a cosine of either direction
+    index = np.array([7, 4])  # (x, y): 29.74°
+    angle, k = np.arctan2(index[1], index[0]), np.hypot(*index) / FIELD_A
+    y, x = np.meshgrid(*[np.arange(64) * FIELD_A / 64] * 2, indexing="ij")
+    along = 1 + 0.5 * np.cos(2 * np.pi * (index[0] * x + index[1] * y) / FIELD_A)
+    across = 1 + 0.5 * np.cos(2 * np.pi * (index[0] * y - index[1] * x) / FIELD_A)
+    fine = np.stack([along, across]).astype(np.float32)
+    moving = view(vibration_A=0.4, vibration_ratio=0.25, vibration_angle_rad=float(angle))
+    still, moved = (camera_image(fine.copy(), [v, v], PIXELS, FIELD_A, CPU) - 1 for v in (view(), moving))
+    damping = moved.std(axis=(1, 2)) / still.std(axis=(1, 2))
+    expected = [np.exp(-2 * (np.pi * sigma * k) ** 2) for sigma in (0.4, 0.1)]
+    np.testing.assert_allclose(damping, expected, rtol=1e-4)
 
 
 def test_vacuum_is_one_and_electrons_are_conserved() -> None:

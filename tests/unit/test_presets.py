@@ -72,6 +72,7 @@ def test_orleans_2026_draws_the_ranges_of_the_earlier_work() -> None:
             r"optics\.preset: Input should be 'corrected', 'uncorrected' or 'orleans-2026'; got 'titan'",
         ),
         ({"defocus_from_scherzer": True, "C30_A": 0}, r"defocus_from_scherzer needs a C30_A other than 0"),
+        ({"vibration_ratio": [0.5, 1.5]}, r"optics\.vibration_ratio: must be at most 1; got 1\.5"),
         ({"preset": "uncorrected", "C31_A": 1}, r"optics\.C31_A: unknown key"),
     ],
 )

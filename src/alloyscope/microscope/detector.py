@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alloyscope.contracts import View, require
 from alloyscope.instrument import DetectorSection
-from alloyscope.microscope.arrays import CPU, Array, Backend, frequencies
+from alloyscope.microscope.arrays import Array, Backend, frequencies
 
 COUNT_MAX = 65_535
 
@@ -22,9 +22,16 @@ def mtf(k_nyquist: Array, c1: Array, c2: Array, c3: Array) -> Array:
     return (1 - c1) / (1 + (k_nyquist / (2 * c2)) ** c3) + c1
 
 
-def vibration_envelope(k_per_A: Array, vibration_A: Array, backend: Backend = CPU) -> Array:
-    """Fourier transform of a Gaussian of standard deviation `vibration_A`: exp(−2π² σ² k²)."""
-    return backend.xp.exp(-2 * np.pi**2 * vibration_A**2 * k_per_A**2)
+def vibration_envelope(
+    ky_per_A: Array, kx_per_A: Array, vibration_A: Array, ratio: Array, angle_rad: Array, backend: Backend
+) -> Array:
+    """Fourier transform of an elliptic Gaussian: exp(−2π² σ² (k∥² + r² k⊥²)).
+
+    σ is its standard deviation along the direction at `angle_rad` from x towards y, r σ that across.
+    """
+    cosine, sine = backend.xp.cos(angle_rad), backend.xp.sin(angle_rad)
+    along, across = kx_per_A * cosine + ky_per_A * sine, ky_per_A * cosine - kx_per_A * sine
+    return backend.xp.exp(-2 * np.pi**2 * vibration_A**2 * (along**2 + ratio**2 * across**2))
 
 
 def _half_plane(size: int, field_A: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -59,14 +66,16 @@ def camera_image(
         Mean intensity over each pixel's area, shape (batch, pixels, pixels), float32, ≥ 0.
     """
     size = intensity.shape[-1]
-    ky, kx = _half_plane(size, field_A)
-    k = backend.asarray(np.hypot(ky, kx).astype(np.float32))
+    ky, kx = (backend.asarray(axis.astype(np.float32)) for axis in _half_plane(size, field_A))
+    k = (ky**2 + kx**2) ** 0.5
     nyquist_per_A = pixels / (2 * field_A)
 
     def column(name: str) -> Array:
         return backend.asarray(np.array([getattr(view, name) for view in views], np.float32)[:, None, None])
 
-    response = vibration_envelope(k, column("vibration_A"), backend)
+    response = vibration_envelope(
+        ky, kx, column("vibration_A"), column("vibration_ratio"), column("vibration_angle_rad"), backend
+    )
     response = response * mtf(k / nyquist_per_A, column("mtf_c1"), column("mtf_c2"), column("mtf_c3"))
     spectrum = backend.rfft2(intensity) * response * backend.asarray(_pixel_mean(size, field_A, pixels))
     # frequencies that differ by a multiple of `pixels` are one to the camera: laid over one another along y, and along
