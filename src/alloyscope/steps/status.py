@@ -207,7 +207,7 @@ def hours(seconds: float) -> str:
 def rate(per_hour: float | None, unit: str) -> str:
     if per_hour is None or not unit:
         return ""
-    return f"{per_hour / HOUR_s:.3g} images/s" if unit == "images" else f"{per_hour:.0f} {unit}/h"
+    return f"{per_hour / HOUR_s:.1f} images/s" if unit == "images" else f"{per_hour:.0f} {unit}/h"
 
 
 def table_of_costs(stages: list[StageStatus], now_s: float) -> list[str]:
