@@ -42,7 +42,7 @@ include: "workflow/rules/report.smk"
 
 # the failed jobs by their own words, after all that Snakemake and the cluster say of them
 onerror:
-    shell("python -m alloyscope status {RESULTS:q} >&2 || true")
+    shell("python -m alloyscope status {RESULTS:q} >&2 2>/dev/null || true")
 
 
 localrules:
