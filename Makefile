@@ -12,7 +12,7 @@ SNAKEMAKE := $(VENV)/bin/snakemake
 LOCK_STAMP := $(VENV)/.installed-lock
 READY := $(VENV)/.installed-package
 CAMPAIGN := workflow/campaigns/demo.yaml
-BENCHMARKS := potential_band convergence hrtem_engine pair_style table_length fan_in melting two_processes md_chunk md_cost zarr_store gate_values
+BENCHMARKS := potential_band convergence hrtem_engine gate_values pair_style table_length fan_in status_scale melting two_processes md_chunk md_cost zarr_store
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo test bench ci clean

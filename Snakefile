@@ -40,6 +40,11 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
+# the failed jobs by their own words, after all that Snakemake and the cluster say of them
+onerror:
+    shell("python -m alloyscope status {RESULTS:q} >&2 2>/dev/null || true")
+
+
 localrules:
     all,
 

@@ -2,17 +2,19 @@
 
 import argparse
 import ast
+import re
+import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from alloyscope.errors import AlloyscopeError
+from alloyscope.errors import PARTICLE_NOTE, AlloyscopeError
 
 # Each module in steps/ has `add_arguments(parser)` and `main(arguments)`, and its docstring is the help text.
-COMMANDS = (
-    "config",
+STAGES = (
     "plan",
     "potential",
     "md",
@@ -27,12 +29,8 @@ COMMANDS = (
     "train",
     "evaluate",
     "report",
-    "verify",
-    "export",
-    "status",
-    "doctor",
-    "record",
 )
+COMMANDS = ("config", *STAGES, "verify", "export", "status", "doctor", "record")
 
 
 def summary(name: str) -> str:
@@ -42,6 +40,18 @@ def summary(name: str) -> str:
     assert spec.origin is not None
     docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
     return (docstring or "").partition("\n")[0]
+
+
+def tell(words: Sequence[str], error: Exception, text: str) -> None:
+    """Print the error with chunk and particle, last of all; above it, in a log, the command to repeat a stage alone."""
+    if words[0] in STAGES and not sys.stderr.isatty():
+        again = f"cd {shlex.quote(str(Path.cwd()))} && python -m alloyscope {shlex.join(words)}"
+        print(f"alloyscope {words[0]}: to repeat this job alone: {again}", file=sys.stderr)
+    place = [f"chunk {words[words.index('--chunk') + 1]}"] if "--chunk" in words[:-1] else []
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(PARTICLE_NOTE)]
+    place += [note for note in notes if not re.search(rf"\b{note}\b", text)]
+    for line in text.splitlines() or [""]:
+        print(f"alloyscope {words[0]}: {', '.join(place)}{': ' * bool(place)}{line}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser.parse_args(words)  # sections are parsed here, too
         arguments.main(arguments)
     except AlloyscopeError as error:
-        for line in str(error).splitlines():
-            print(f"alloyscope {words[0]}: {line}", file=sys.stderr)
+        tell(words, error, str(error))
         return 2
+    except Exception as error:  # noqa: BLE001 - nothing lies above; the traceback is printed whole
+        traceback.print_exc()
+        tell(words, error, f"{type(error).__name__}: {error}")
+        return 1
     return 0

@@ -1,5 +1,10 @@
 """Errors a user can mend. The command line prints them as one line and exits with 2."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PARTICLE_NOTE = "particle "
+
 
 class AlloyscopeError(Exception):
     """Something outside the program is wrong: the message says what, what is allowed, and what to do."""
@@ -23,3 +28,13 @@ class SimulationError(AlloyscopeError):
 
 class GateError(AlloyscopeError):
     """A physics gate failed: the images must not be used."""
+
+
+@contextmanager
+def at_particle(particle: int) -> Iterator[None]:
+    """What goes wrong inside is about this particle: the error says so, whatever its kind."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{PARTICLE_NOTE}{particle}")
+        raise

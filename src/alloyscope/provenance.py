@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from functools import cache
@@ -66,6 +67,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+def gpu() -> str | None:
+    """The GPU that this process has worked on; None when it has touched none. Loads nothing itself."""
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+    if torch is not None and torch.cuda.is_initialized():
+        return str(torch.cuda.get_device_name())
+    if cupy is not None and cupy.get_default_memory_pool().total_bytes():
+        return str(cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode())
+    return None
+
+
 @dataclass(frozen=True)
 class Stopwatch:
     """Started with a step; `record` closes its account."""
@@ -82,6 +93,7 @@ class Stopwatch:
             "commit": commit(),
             "versions": versions(),
             "machine": machine(),
+            "gpu": gpu(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "wall_s": round(time.perf_counter() - self.started, 3),
             "core_s": round(usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime, 3),

@@ -1,5 +1,11 @@
-"""The command line: every step has help, expected errors are one line and exit code 2, others keep their traceback."""
+"""The command line: every step has help, expected errors are one line and exit code 2, others keep their traceback.
 
+A stage that fails ends its log with the command that repeats it and, last, the error.
+"""
+
+import argparse
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from alloyscope import cli
+from alloyscope.errors import StoreError, at_particle
+from alloyscope.steps import md
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -89,3 +97,77 @@ def test_module_can_be_run() -> None:
     answer = subprocess.run([sys.executable, "-m", "alloyscope", "status", "nowhere"], capture_output=True, text=True)
     assert answer.returncode == 2
     assert answer.stderr.startswith("alloyscope status: nowhere: no campaign here")
+
+
+PLAN = ("plan", "--config", "{", "--out", "a folder/particles.parquet")
+
+
+def test_failing_stage_ends_its_log_with_command_and_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(PLAN) == 2
+    command, error = capsys.readouterr().err.splitlines()
+    said, _, pasted = command.partition(": to repeat this job alone: ")
+    assert said == "alloyscope plan"
+    assert shlex.split(pasted) == ["cd", str(Path.cwd()), "&&", "python", "-m", "alloyscope", *PLAN]
+    assert error.startswith("alloyscope plan: --config: ")
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The step md fails with an error of particle 7."""
+
+    def main(arguments: argparse.Namespace) -> None:
+        with at_particle(7):
+            raise error
+
+    monkeypatch.setattr(md, "main", main)
+
+
+MD = ("md", "--chunk", "000012", "--first", "0", "--count", "1", "--seed", "1", "--potential", "t", "--manifest", "m")
+
+
+def test_failing_chunk_names_chunk_and_particle(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, StoreError("disk full\nand slow"))
+    assert cli.main(MD) == 2
+    place = "alloyscope md: chunk 000012, particle 7: "
+    assert capsys.readouterr().err.splitlines()[1:] == [f"{place}disk full", f"{place}and slow"]
+
+
+def test_particle_is_named_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(monkeypatch, StoreError("no structure of particle 7 (particle 70 has one)"))
+    assert cli.main(MD) == 2
+    assert (
+        capsys.readouterr().err.splitlines()[1].startswith("alloyscope md: chunk 000012: no structure of particle 7 ")
+    )
+
+
+def test_unexpected_error_keeps_its_traceback_and_comes_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, ZeroDivisionError("by hand"))
+    assert cli.main(MD) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert any("test_cli.py" in line for line in lines)
+    assert "to repeat this job alone" in lines[-2]
+    assert lines[-1] == "alloyscope md: chunk 000012, particle 7: ZeroDivisionError: by hand"
+
+
+def test_nothing_follows_the_error(tmp_path: Path) -> None:
+    """Libraries speak while the process is torn down; after an error they are not heard."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os\natexit.register(os.write, 2, b'torn down\\n')\natexit.register(print, 'end')\n"
+    )
+    for command, code, last in (
+        (PLAN, 2, "alloyscope plan: --config: "),
+        (("config", "--schema"), 0, "torn down"),
+    ):
+        answer = subprocess.run(
+            [sys.executable, "-m", "alloyscope", *command],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        )
+        assert answer.returncode == code
+        assert answer.stdout.endswith("end\n")
+        assert answer.stderr.splitlines()[-1].startswith(last)

@@ -76,8 +76,9 @@ def test_status_of_a_finished_campaign(finished: Workplace, results: Path, monke
     for line in lines[2:14]:
         done, planned = line.split()[1], line.split()[3]
         assert done == planned, line
-        assert line.split()[4:7] == ["0", "0", "0"], line
+        assert line.split()[4:8] == ["0", "0", "0", "0"], line
     assert "16 images" in next(line for line in lines if line.startswith("hrtem"))
+    assert any(line.startswith("gates: 36 of 36 passed, 4 images examined") for line in lines)
 
 
 def test_printed_command_can_be_pasted(copy: Callable[[], Workplace]) -> None:

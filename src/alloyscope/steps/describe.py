@@ -21,7 +21,7 @@ import pandas as pd
 from alloyscope import lammps_engine
 from alloyscope.config import MdSection, ParticlesSection
 from alloyscope.contracts import Particle, Structure
-from alloyscope.errors import ConfigError, SimulationError, StoreError
+from alloyscope.errors import ConfigError, SimulationError, StoreError, at_particle
 from alloyscope.ids import chunk_name, particle_id
 from alloyscope.md.protocols import drawn_times_ps
 from alloyscope.parameters import parameter_set
@@ -121,16 +121,17 @@ def run(
     for md_chunk, slot in progress(work, len(work), f"describe {chunk_name(chunk)}, particles"):
         started = time.perf_counter()
         row = asdict(slot) | {"chunk": md_chunk}
-        last = frames[md_chunk].get(slot.particle)
-        if particles.source == "md":
-            planned = particle(slot.particle, particles, seed)
-            row |= planned_row(planned) | drawn_times_ps(planned, md, seed)
+        with at_particle(slot.particle):
+            last = frames[md_chunk].get(slot.particle)
+            if particles.source == "md":
+                planned = particle(slot.particle, particles, seed)
+                row |= planned_row(planned) | drawn_times_ps(planned, md, seed)
+                if last is not None:
+                    require_planned(last, planned, structures, md_chunk)
+            else:
+                row |= unmade_row(slot.particle, particles.species)
             if last is not None:
-                require_planned(last, planned, structures, md_chunk)
-        else:
-            row |= unmade_row(slot.particle, particles.species)
-        if last is not None:
-            row |= snapshot_row(last, particles.species) | relax(last, slot.particle)
+                row |= snapshot_row(last, particles.species) | relax(last, slot.particle)
         rows.append(row)
         seconds[slot.particle] = round(time.perf_counter() - started, 4)
 

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from alloyscope import plan
 from alloyscope.config import aperture_faults
 from alloyscope.contracts import Structure, View
-from alloyscope.errors import ConfigError, GateError, StoreError
+from alloyscope.errors import ConfigError, GateError, StoreError, at_particle
 from alloyscope.ids import chunk_name, image_id, particle_id, rng_for
 from alloyscope.imaging import gates
 from alloyscope.imaging.box import slabs
@@ -185,7 +185,8 @@ def outside_field(
     for view in views:
         if view.particle in snapshots and view.particle not in found:
             try:
-                slabs(shown((snapshots[view.particle], view)), view, field_A)
+                with at_particle(view.particle):
+                    slabs(shown((snapshots[view.particle], view)), view, field_A)
             except GateError as error:
                 found[view.particle] = f"view {view.view}: {str(error).partition(': ')[2]}"
                 log(f"{particle_id(view.particle)}: {found[view.particle]}")
@@ -202,8 +203,9 @@ def make_images(
 ) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
     """Arrays of the shard, every view of a valid particle in its place; seconds spent per particle."""
     imaging = imager.imaging
-    for structure in (structures[0] for structures in snapshots.values()):
-        gates.lattice_inside_band_limit(structure, imaging.band_limit_per_A, imaging.pixel_size_A)
+    for particle, structures in snapshots.items():
+        with at_particle(particle):
+            gates.lattice_inside_band_limit(structures[0], imaging.band_limit_per_A, imaging.pixel_size_A)
     arrays = shard.empty()
     places = [place for place, view in enumerate(views) if view.particle in snapshots]
     jobs: list[Job] = [(snapshots[views[place].particle], views[place]) for place in places]

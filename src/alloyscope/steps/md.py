@@ -15,7 +15,7 @@ import numpy as np
 
 from alloyscope.config import MdSection, ParticlesSection
 from alloyscope.contracts import Particle, Structure
-from alloyscope.errors import ConfigError, SimulationError
+from alloyscope.errors import ConfigError, SimulationError, at_particle
 from alloyscope.ids import chunk_name, particle_id
 from alloyscope.lammps_engine import Failure, Simulation, Stage, System, Trajectory, WorkerPool
 from alloyscope.md.checks import largest_cluster, verdict
@@ -63,12 +63,14 @@ class Chunk:
                 while waiting and pool.busy < workers:
                     trial = waiting.popleft()
                     running[trial.particle.number] = trial
-                    pool.submit(
-                        trial.particle.number,
-                        simulation(trial.particle, self.md, self.parameters, self.potential, self.seed, trial.attempt),
-                    )
+                    with at_particle(trial.particle.number):
+                        prepared = simulation(
+                            trial.particle, self.md, self.parameters, self.potential, self.seed, trial.attempt
+                        )
+                    pool.submit(trial.particle.number, prepared)
                 number, outcome = pool.next_outcome()
-                result = self._judge(running.pop(number), outcome)
+                with at_particle(number):
+                    result = self._judge(running.pop(number), outcome)
                 if isinstance(result, Trial):
                     waiting.append(result)
                 else:

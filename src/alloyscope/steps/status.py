@@ -1,29 +1,32 @@
 """Say how far a campaign is.
 
-Reads the resolved config that the rule `plan` wrote, manifests, ledgers, logs and Snakemake's own marks under
-`.snakemake/`. Prints per stage: jobs done, running, stopped and failed, particles and images made, time left; then
-failures by reason. Changes nothing.
+Reads the resolved config that the rule `plan` wrote, manifests, ledgers, logs, Snakemake's own records under
+`.snakemake/` and, for jobs that Snakemake gave to SLURM, squeue. Prints per stage: jobs done, running, queued, stopped
+and failed, what was made, how fast, core- and GPU-hours spent and about to go; then failures with reason and log.
+Changes nothing.
 """
 
 import argparse
-import base64
-import json
-import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from alloyscope.config import Config, Task
+from alloyscope.errors import ConfigError
 from alloyscope.ids import chunk_name
-from alloyscope.plan import chunk as chunk_of
 from alloyscope.plan import imaging_capacity, n_chunks
-from alloyscope.store.manifests import Manifest, Slot, manifest_name, read_campaign
+from alloyscope.steps.status_cost import Cost, HOUR_s, Made, gates_text, made_of_jobs, made_of_valid, masked, md_made
+from alloyscope.steps.status_engine import Account, Queue, Workplace, ask_squeue, owner
+from alloyscope.store.manifests import read_campaign
 from alloyscope.wording import duration
 
 TASKS: tuple[Task, ...] = ("reading", "denoising")
+SHOWN = 5  # jobs or logs that a line lists by name
+WATCH_EVERY_s = 30.0  # ASSUME often enough to look at, and rare enough for a cluster's squeue
+LOG_END = 65_536  # bytes
 
 
 @dataclass(frozen=True)
@@ -35,80 +38,36 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a chunked stage has made so far.
+class Failure:
+    """A job that failed, why, and its log."""
 
-    Attributes:
-        text: For the reader.
-        core_s_left: Core-seconds that remain, judged by what is finished; None when nothing is.
-        cores_per_job: Cores that a job of this stage keeps busy.
-        reasons: Failed particles by reason.
-    """
-
-    text: str
-    core_s_left: float | None
-    cores_per_job: float
-    reasons: Counter[str]
+    job: Job
+    reason: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class StageStatus:
     """Jobs of a stage by state."""
 
     stage: str
     planned: int
-    done: int
-    running: int
-    stopped: int
-    failed: tuple[Path, ...]  # logs
-    made: Made | None = None
+    made: Made
+    done: int = 0
+    running: list[tuple[Job, str | None]] = field(default_factory=list)  # with the SLURM job
+    queued: int = 0
+    stopped: int = 0
+    failed: list[Failure] = field(default_factory=list)
 
     @property
-    def time_left(self) -> str:
-        if self.made is None or self.made.core_s_left is None or self.done == self.planned:
+    def left(self) -> Cost | None:
+        return Cost() if self.done == self.planned else self.made.left
+
+    @property
+    def ready_in(self) -> str:
+        if not self.running or not self.left:
             return ""
-        text = f"{duration(self.made.core_s_left)} on one core"
-        if self.running:
-            text += f", {duration(self.made.core_s_left / (self.running * self.made.cores_per_job))} as it runs now"
-        return text
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """The folder Snakemake runs in."""
-
-    root: Path
-
-    @classmethod
-    def of(cls, folder: Path) -> "Workplace":
-        places = [Path.cwd(), *folder.resolve().parents]
-        return cls(next((place for place in places if (place / ".snakemake").is_dir()), Path.cwd()))
-
-    @property
-    def locked(self) -> bool:
-        return any((self.root / ".snakemake" / "locks").glob("*.lock"))
-
-    @property
-    def alive(self) -> bool:
-        """Whether a snakemake process of this machine works here."""
-        for process in psutil.process_iter(["cmdline", "cwd"]):
-            words, place = process.info["cmdline"] or [], process.info["cwd"]
-            if place and Path(place) == self.root and any(Path(word).name == "snakemake" for word in words[:3]):
-                return True
-        return False
-
-    def started(self) -> set[Path]:
-        """Outputs of jobs that started and did not end: Snakemake marks each by a file named by its path in base64."""
-        marks = self.root / ".snakemake" / "incomplete"
-        names = ["".join(part.removeprefix("@") for part in mark.relative_to(marks).parts) for mark in marks.rglob("*")]
-        return {self.root / path for name in names if (path := decoded(name)) is not None}
-
-
-def decoded(name: str) -> str | None:
-    try:
-        return base64.urlsafe_b64decode(name).decode()
-    except ValueError:
-        return None  # a folder of a long mark, or no mark at all
+        seconds = self.left.gpu_s or self.left.core_s / self.made.cores_per_job
+        return duration(seconds / len(self.running))
 
 
 def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:
@@ -146,127 +105,228 @@ def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:
     }
 
 
-def ledger_slots(path: Path) -> Iterator[Slot]:
-    """Finished particles of an unfinished chunk; a line that is just being written is left out."""
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            yield Slot(**json.loads(line.partition(" ")[2])["slot"])
-        except (ValueError, KeyError, TypeError):
+def made_by_stage(config: Config, folder: Path, planned: dict[str, list[Job]]) -> dict[str, Made]:
+    """What every stage has made.
+
+    Raises:
+        StoreError: a manifest or an account is damaged.
+    """
+    md, failed = md_made(folder / "structures", config)
+    chunked = {
+        config.particles.source: md,
+        "describe": made_of_valid(folder / "descriptors", config, 1, "particles", failed),
+        "hrtem": made_of_valid(folder / "hrtem", config, config.imaging.views, "images", failed),
+    }
+    accounts = {
+        stage: [path for job in of if (path := job.output.with_suffix(".json")).exists() and job.output.exists()]
+        for stage, of in planned.items()
+        if stage not in (*chunked, "plan")  # its account is the campaign's config
+    }
+    return chunked | {stage: made_of_jobs(paths, len(planned[stage])) for stage, paths in accounts.items()}
+
+
+def last_line(log: Path) -> str:
+    """The last line that says anything; empty where there is none."""
+    try:
+        with log.open("rb") as handle:
+            handle.seek(max(0, log.stat().st_size - LOG_END))
+            lines = handle.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def reason_of_failure(stage: str, job: Job, account: Account) -> str | None:
+    """Why a job that is not done has failed: its own words, else SLURM's; None when neither says that it has."""
+    said, _, own = last_line(job.log).partition(f"alloyscope {stage}: ")
+    if own and not said:
+        return own
+    if not account.failed:
+        return None
+    if account.slurm_state not in (None, "FAILED"):
+        return f"SLURM says {account.slurm_state}"
+    return said or "killed: its log is empty" + ("" if account.slurm is None else f"; SLURM job {account.slurm}")
+
+
+@dataclass(frozen=True)
+class Records:
+    """What Snakemake and SLURM know, by output."""
+
+    marks: dict[Path, str | None]
+    accounts: dict[Path, Account]
+    queue: Queue
+    alive: bool
+
+    @classmethod
+    def read(cls, place: Workplace, folder: Path, missing: Sequence[Path]) -> "Records":
+        """Records of jobs that are not done; squeue is asked only where one of them went to SLURM."""
+        marks, accounts = place.started(), place.accounts()
+        to_slurm = any(marks.get(output) or accounts.get(output, Account()).slurm for output in missing)
+        return cls(marks, accounts, ask_squeue(owner(folder)) if to_slurm else Queue(), place.alive)
+
+
+def stage_status(stage: str, planned: list[Job], records: Records, made: Made) -> StageStatus:
+    found = StageStatus(stage, len(planned), made)
+    for job in planned:
+        if job.output.exists():
+            found.done += 1
             continue
+        output = job.output.resolve()
+        account = records.accounts.get(output, Account())
+        slurm = account.slurm or records.marks.get(output)
+        state = records.queue.state(slurm)
+        if state == "queued":
+            found.queued += 1
+        elif state == "running" or (output in records.marks and records.alive):
+            found.running.append((job, slurm))
+        elif output in records.marks:
+            found.stopped += 1
+        elif reason := reason_of_failure(stage, job, account):
+            found.failed.append(Failure(job, reason))
+    return found
 
 
-def manifests_in(folder: Path, config: Config, capacity: int) -> dict[int, Manifest]:
-    chunks = range(n_chunks(config.campaign.n_particles, capacity))
-    return {n: Manifest.read(folder / manifest_name(n)) for n in chunks if (folder / manifest_name(n)).exists()}
-
-
-def cores_per_job(manifests: dict[int, Manifest]) -> float:
-    ratios = [m.provenance["core_s"] / max(m.provenance["wall_s"], 1e-3) for m in manifests.values()]
-    return max(1.0, sum(ratios) / len(ratios)) if ratios else 1.0
-
-
-def md_made(folder: Path, config: Config) -> Made:
-    each, total = config.md.particles_per_chunk, config.campaign.n_particles
-    found = manifests_in(folder / "structures", config, each)
-    slots = [slot for manifest in found.values() for slot in manifest.slots]
-    for chunk in range(n_chunks(total, each)):
-        ledger = (folder / "structures" / manifest_name(chunk)).with_suffix(".ledger.jsonl")
-        if chunk not in found and ledger.exists():
-            slots += ledger_slots(ledger)
-    failed = [slot for slot in slots if not slot.valid]
-    text = f"{len(slots) - len(failed)} of {total} particles" + (f", {len(failed)} failed" if failed else "")
-    mean_s = sum(slot.seconds for slot in slots) / len(slots) if slots else None
-    left = None if mean_s is None else mean_s * (total - len(slots))
-    reasons = Counter(re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", slot.reason or "no reason given") for slot in failed)
-    return Made(text, left, cores_per_job(found), reasons)
-
-
-def made_of_valid(folder: Path, config: Config, each: int, what: str) -> Made:
-    """Of a stage in imaging chunks that makes `each` things of every valid particle."""
-    capacity, total = imaging_capacity(config), config.campaign.n_particles
-    found = manifests_in(folder, config, capacity)
-    things = sum(len(manifest.valid_particles) for manifest in found.values()) * each
-    particles = sum(chunk_of(n, total, capacity).count for n in found)
-    spent_s = sum(manifest.provenance["core_s"] for manifest in found.values())
-    left = spent_s / particles * (total - particles) if particles else None
-    return Made(f"{things} {what}", left, cores_per_job(found), Counter())
-
-
-def stage_status(stage: str, planned: list[Job], started: set[Path], alive: bool, made: Made | None) -> StageStatus:
-    missing = [job for job in planned if not job.output.exists()]
-    begun = [job for job in missing if job.output.resolve() in started]
-    failed = tuple(job.log for job in missing if job not in begun and job.log.exists())
-    return StageStatus(
-        stage=stage,
-        planned=len(planned),
-        done=len(planned) - len(missing),
-        running=len(begun) if alive else 0,
-        stopped=0 if alive else len(begun),
-        failed=failed,
-        made=made,
-    )
-
-
-def table(stages: list[StageStatus]) -> list[str]:
-    rows = [("stage", "done", "running", "stopped", "failed", "made", "time left")]
-    rows += [
-        (
-            s.stage,
-            f"{s.done} of {s.planned}",
-            str(s.running),
-            str(s.stopped),
-            str(len(s.failed)),
-            s.made.text if s.made else "",
-            s.time_left,
-        )
-        for s in stages
-    ]
+def grid(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def notes(stages: list[StageStatus], place: Workplace, alive: bool) -> Iterator[str]:
-    for stage in stages:
-        for log in stage.failed[:5]:
-            yield f"{stage.stage} failed: see {log}"
-        for reason, count in stage.made.reasons.most_common() if stage.made else ():
-            yield f"{count} particles failed: {reason}"
-    if place.locked and not alive:
+def table_of_jobs(stages: list[StageStatus]) -> list[str]:
+    rows = [["stage", "done", "running", "queued", "stopped", "failed", "made"]]
+    for s in stages:
+        counts = (str(n) for n in (len(s.running), s.queued, s.stopped, len(s.failed)))
+        rows.append([s.stage, f"{s.done} of {s.planned}", *counts, s.made.text])
+    return grid(rows)
+
+
+def hours(seconds: float) -> str:
+    value = seconds / HOUR_s
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"
+
+
+def rate(per_hour: float | None, unit: str) -> str:
+    if per_hour is None or not unit:
+        return ""
+    return f"{per_hour / HOUR_s:.1f} images/s" if unit == "images" else f"{per_hour:.0f} {unit}/h"
+
+
+def table_of_costs(stages: list[StageStatus], now_s: float) -> list[str]:
+    """Rates and costs of the stages that have begun, and their sum."""
+    begun = [s for s in stages if s.made.spent != Cost()]
+    if not begun:
+        return []
+    with_gpu = any(s.made.spent.gpu_s for s in begun)
+    head = ["stage", "last hour", "on the whole", "ready in", "core-hours", "about to go"]
+    rows = [head + ["GPU-hours", "about to go"] * with_gpu]
+
+    def costs(spent: Cost, left: Cost | None) -> list[str]:
+        core = [hours(spent.core_s), hours(left.core_s) if left else ""]
+        return core + [hours(spent.gpu_s), hours(left.gpu_s) if left else ""] * with_gpu
+
+    for s in begun:
+        last = "" if s.done == s.planned else rate(s.made.per_hour(now_s, HOUR_s), s.made.unit)
+        whole = rate(s.made.per_hour(now_s), s.made.unit)
+        rows.append([s.stage, last, whole, s.ready_in, *costs(s.made.spent, s.left)])
+    spent, left = sum((s.made.spent for s in begun), Cost()), sum((s.left or Cost() for s in begun), Cost())
+    rows.append(["all of these", "", "", "", *costs(spent, left)])
+    return ["", *grid(rows)]
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def notes(stages: list[StageStatus], records: Records, place: Workplace, folder: Path) -> Iterator[str]:
+    for s in stages:
+        if named := [f"{job.log.stem} ({slurm})" for job, slurm in s.running if slurm]:
+            yield f"{s.stage} on SLURM: {listed(named)}"
+    if (folder / "hrtem" / "gates.json").exists():
+        yield gates_text(folder / "hrtem" / "gates.json")
+    for s in stages:
+        classes: dict[str, list[Failure]] = defaultdict(list)
+        for failure in s.failed:
+            classes[masked(failure.reason)].append(failure)
+        for alike in sorted(classes.values(), key=len, reverse=True):
+            yield f"{len(alike)} {'job' if len(alike) == 1 else 'jobs'} of {s.stage} failed: {alike[0].reason}"
+            yield f"    see {listed([str(failure.job.log) for failure in alike])}"
+        for reason, count in s.made.reasons.most_common():
+            yield f"{count} particles failed in {s.stage}: {reason}"
+    if records.queue.fault:
+        yield f"squeue says nothing of the jobs on SLURM: {records.queue.fault}"
+    if place.locked and not records.alive and not any(s.running or s.queued for s in stages):
         yield (
             "locked, but no snakemake process of this machine works here; if none does on another machine either, "
             "run once: snakemake --unlock"
         )
 
 
-def run(*, folder: Path) -> str:
-    """The whole account as text.
+def look(folder: Path, now_s: float) -> tuple[str, bool]:
+    """The whole account as text, and whether all is done.
 
     Raises:
-        StoreError: the folder holds no campaign, or a manifest is damaged.
+        StoreError: the folder holds no campaign, or a manifest or an account is damaged.
     """
     config = read_campaign(folder)
     place = Workplace.of(folder)
-    alive = place.alive
-    started = place.started()
-    made = {
-        config.particles.source: md_made(folder, config),
-        "describe": made_of_valid(folder / "descriptors", config, 1, "particles"),
-        "hrtem": made_of_valid(folder / "hrtem", config, config.imaging.views, "images"),
-    }
-    stages = [
-        stage_status(stage, planned, started, alive, made.get(stage)) for stage, planned in jobs(config, folder).items()
-    ]
+    planned = jobs(config, folder)
+    missing = [job.output.resolve() for of in planned.values() for job in of if not job.output.exists()]
+    records = Records.read(place, folder, missing)
+    made = made_by_stage(config, folder, planned)
+    stages = [stage_status(stage, of, records, made.get(stage, Made())) for stage, of in planned.items()]
     low, high = config.particles.n_atoms
     head = (
         f"{config.campaign.name}: {config.campaign.n_particles} {''.join(config.particles.species)} particles of "
         f"{low}–{high} atoms, {config.imaging.views} images each"
     )
-    return "\n".join([head, *table(stages), *notes(stages, place, alive)]) + "\n"
+    said = list(notes(stages, records, place, folder))
+    lines = [head, *table_of_jobs(stages), *table_of_costs(stages, now_s), *([""] * bool(said)), *said]
+    return "\n".join(lines) + "\n", all(s.done == s.planned for s in stages)
+
+
+def run(*, folder: Path) -> str:
+    """The whole account as text.
+
+    Raises:
+        StoreError: the folder holds no campaign, or a manifest or an account is damaged.
+    """
+    return look(folder, time.time())[0]
+
+
+def watch(folder: Path, every_s: float) -> None:
+    """Print the account again and again, until all is done or the user interrupts.
+
+    Raises:
+        ConfigError: every_s is not positive.
+        StoreError: the folder holds no campaign, or a manifest or an account is damaged.
+    """
+    if not every_s > 0:
+        raise ConfigError(f"--watch must be above 0 seconds; got {every_s:g}")
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+    try:
+        done = False
+        while not done:
+            text, done = look(folder, time.time())
+            print(f"{clear}{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", flush=True)
+            if not done:
+                time.sleep(every_s)
+    except KeyboardInterrupt:
+        print()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of a campaign, e.g. results/demo")
+    parser.add_argument(
+        "--watch",
+        type=float,
+        nargs="?",
+        const=WATCH_EVERY_s,
+        metavar="SECONDS",
+        help=f"print it again every so many seconds (default: {WATCH_EVERY_s:g}) until all is done; ctrl-C ends it",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    print(run(folder=arguments.folder), end="")
+    if arguments.watch is None:
+        print(run(folder=arguments.folder), end="")
+    else:
+        watch(arguments.folder, arguments.watch)

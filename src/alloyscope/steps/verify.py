@@ -24,7 +24,7 @@ from alloyscope.microscope.waves import wave_grid
 from alloyscope.plan import imaging_capacity, n_chunks
 from alloyscope.progress import progress
 from alloyscope.steps import dataset, structures
-from alloyscope.steps.status import Workplace
+from alloyscope.steps.status_engine import Workplace
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, read_json, write_text
 from alloyscope.store.manifests import Manifest, manifest_name, present, read_campaign

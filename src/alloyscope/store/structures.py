@@ -21,22 +21,30 @@ def to_text(structures: Iterable[Structure]) -> str:
 
 
 def from_text(text: str) -> list[Structure]:
-    frames = read(StringIO(text), index=":", format="extxyz")
-    return [
-        Structure(
+    """Snapshots in file order.
+
+    Raises:
+        ContractError: one of them is no structure; names its particle.
+    """
+    return [structure_of(frame) for frame in read(StringIO(text), index=":", format="extxyz")]
+
+
+def structure_of(frame: Atoms) -> Structure:
+    try:
+        return Structure(
             tuple(frame.get_chemical_symbols()),
             np.asarray(frame.positions, dtype=np.float64),
             dict(frame.info),
         )
-        for frame in frames
-    ]
+    except ContractError as error:
+        raise ContractError(f"particle {frame.info.get('particle', '?')}: {error}") from None
 
 
 def read_structures(path: Path) -> list[Structure]:
     """All frames of a file.
 
     Raises:
-        StoreError: missing, or not whole extended XYZ.
+        StoreError: missing, not whole extended XYZ, or a frame is no structure.
     """
     try:
         text = path.read_text()
@@ -50,6 +58,8 @@ def read_structures(path: Path) -> list[Structure]:
         raise StoreError(
             f"{path}: truncated or not extended XYZ ({error}); delete it and run snakemake again"
         ) from None
+    except ContractError as error:
+        raise StoreError(f"{path}: {error}; delete {path.with_suffix('.json')} and run snakemake again") from None
 
 
 def by_particle(structures: Iterable[Structure]) -> dict[int, list[Structure]]:
