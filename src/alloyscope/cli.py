@@ -27,6 +27,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "report",
+    "account",
     "verify",
     "export",
     "status",
