@@ -29,6 +29,7 @@ STAGES = (
     "train",
     "evaluate",
     "report",
+    "account",
 )
 COMMANDS = ("config", *STAGES, "verify", "export", "status", "doctor", "record")
 

@@ -215,7 +215,8 @@ def quality_against_dose(predictions: pd.DataFrame) -> Figure:
 def run_times(seconds: Mapping[str, float]) -> Figure:
     """Wall-clock time that the jobs of each rule took together, in the order given."""
     require(len(seconds) > 0, "figure needs the time of at least one rule; got none")
-    unit, scale = ("h", 3600.0) if max(seconds.values()) > 7200 else ("min", 60.0)
+    longest = max(seconds.values())
+    unit, scale = ("h", 3600.0) if longest > 7200 else ("min", 60.0) if longest > 120 else ("s", 1.0)
     figure, (axes,) = _panels(1, height=0.7 + 0.28 * len(seconds))
     values = [value / scale for value in seconds.values()]
     axes.barh(list(seconds), values, color=BLUE, height=0.62)

@@ -84,7 +84,7 @@ def test_quality_against_dose_is_logarithmic():
     assert left.collections[1].get_offsets().tolist() == [[100.0, 20.0], [1000.0, 25.0]]
 
 
-@pytest.mark.parametrize(("longest", "unit", "width"), [(600.0, "min", 10.0), (36_000.0, "h", 10.0)])
+@pytest.mark.parametrize(("longest", "unit", "width"), [(90.0, "s", 90.0), (600.0, "min", 10.0), (36_000.0, "h", 10.0)])
 def test_run_times_choose_their_unit(longest, unit, width):
     (axes,) = figures.run_times({"md": longest, "hrtem": 60.0}).axes
     assert axes.get_xlabel() == f"Time in jobs ({unit})"

@@ -1,5 +1,6 @@
 # in:  the tables, scores and checks of every stage
 # out: report/index.html     self-contained page
+#      report/run.html       another: what the run cost, what failed, how to run a part again
 #      report/summary.txt    the result in a few lines
 
 
@@ -18,6 +19,11 @@ rule report:
         page=report(
             f"{RESULTS}/report/index.html",
             caption="../report/report.rst",
+            category="Report",
+        ),
+        run=report(
+            f"{RESULTS}/report/run.html",
+            caption="../report/run.rst",
             category="Report",
         ),
         summary=f"{RESULTS}/report/summary.txt",

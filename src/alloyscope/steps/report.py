@@ -1,8 +1,8 @@
 """Write the report: one self-contained page with the campaign's results, and summary.txt with the same in a few lines.
 
 Reads the folder of a campaign: checks of the potential, the table of particles, the released image set, and for each
-task that was evaluated its learning curve, scores and predictions; run times come from Snakemake's benchmark files.
-A task that was not evaluated has no section; a missing or damaged input is an error.
+task that was evaluated its learning curve, scores and predictions. What the run cost stands on its own page
+(`alloyscope account`). A task that was not evaluated has no section; a missing or damaged input is an error.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from alloyscope.figures_potential import validation
 from alloyscope.ids import particle_id
 from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
+from alloyscope.steps import account
 from alloyscope.steps.arguments import add_section
 from alloyscope.steps.page import embed, render
 from alloyscope.store.atomic import read_json, write_text
 from alloyscope.store.images import CLEAN, COUNTS, read_images
-from alloyscope.store.manifests import Manifest
-from alloyscope.store.tables import read_table
+from alloyscope.store.tables import read_csv, read_table
 from alloyscope.structure import statistics
 from alloyscope.wording import interval, minus, number
 
@@ -48,36 +48,6 @@ SCORES: dict[Task, tuple[tuple[str, str, str, str, str], ...]] = {
     ),
 }
 ERRORS = {"size_mae_atoms", "composition_mae"}  # of these, lower is better
-RULES = (
-    "potential",
-    "plan",
-    "md",
-    "files",
-    "describe",
-    "structures",
-    "statistics",
-    "film",
-    "hrtem",
-    "gates",
-    "dataset",
-    "train",
-    "evaluate",
-    "report",
-)
-
-
-def read_csv(path: Path, separator: str = ",") -> pd.DataFrame:
-    """Read a text table.
-
-    Raises:
-        StoreError: missing, empty or damaged.
-    """
-    try:
-        return pd.read_csv(path, sep=separator, na_values=["-", "NA"])
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise StoreError(f"{path}: not a table ({error}); delete it and run snakemake again") from None
 
 
 def counts_of(structures: pd.DataFrame, images: pd.DataFrame) -> dict[str, Any]:
@@ -207,44 +177,6 @@ def denoising_section(denoising: Evaluated, pixel_size_A: float) -> dict[str, An
     }
 
 
-def run_times(folder: Path) -> list[dict[str, Any]]:
-    """Time and memory of each rule's jobs, in the order of the campaign; from Snakemake's benchmark files."""
-    rules = []
-    for rule in RULES:
-        tables = [read_csv(path, "\t") for path in sorted((folder / "benchmarks" / rule).glob("**/*.tsv"))]
-        if tables:
-            jobs = pd.concat(tables)
-            rules.append(
-                {
-                    "rule": rule,
-                    "jobs": len(jobs),
-                    "seconds": float(jobs["s"].sum()),
-                    "longest": float(jobs["s"].max()),
-                    "cpu": float(jobs["cpu_time"].sum()),
-                    "memory": float(jobs["max_rss"].max()),
-                }
-            )
-    return rules
-
-
-def provenances(folder: Path, config: Config) -> list[Mapping[str, Any]]:
-    """What each stage recorded of itself; of the chunk stages, their first chunk."""
-    accounts = ["potential/validation.json", "structures/structures.json", "film/carbon.json"]
-    accounts += ["hrtem/gates.json", "hrtem/dataset.json"]
-    accounts += [
-        f"{stage}/{task}/seed-{seed}/{name}"
-        for stage, name in (("training", "run.json"), ("evaluation", "metrics.json"))
-        for task in get_args(Task)
-        for seed in config.training.seeds
-    ]
-    found = [read_json(folder / name).get("provenance", {}) for name in accounts if (folder / name).exists()]
-    folders = ("structures", "descriptors", "hrtem")
-    chunks = [next(iter(sorted((folder / place).glob("chunk-*.json"))), None) for place in folders]
-    found += [Manifest.read(path).provenance for path in chunks if path is not None]
-    order = {stage: place for place, stage in enumerate(RULES)}
-    return sorted((entry for entry in found if entry.get("stage") in order), key=lambda entry: order[entry["stage"]])
-
-
 def beats(name: str, content: Mapping[str, Any], baseline: float) -> bool:
     """Whether the whole 95 % interval of a score, or its value where there is none, is better than its baseline."""
     if name in ERRORS:
@@ -299,7 +231,7 @@ def sentences(config: Config, counts: Mapping[str, Any], scores: list[dict[str, 
 
 
 def run(*, folder: Path, config: Config, out: Path) -> None:
-    """Write index.html and, beside it, summary.txt.
+    """Write index.html and, beside it, summary.txt and run.html.
 
     Raises:
         StoreError: an input is missing or damaged.
@@ -312,14 +244,12 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
     released = read_json(folder / "hrtem" / "dataset.json")
     potential = read_json(folder / "potential" / "validation.json")
     tasks = {task: read_task(folder, task, config) for task in get_args(Task)}
-    times, stages = run_times(folder), provenances(folder, config)
 
     reading, denoising = tasks["reading"], tasks["denoising"]
     pixel_size_A, first = config.imaging.pixel_size_A, config.particles.species[0]
     counts = counts_of(structures, images)
     scores = [row for task, found in tasks.items() if found for row in score_rows(task, found.runs, found.metrics)]
     lines = sentences(config, counts, scores)
-    seconds = {row["rule"]: row["seconds"] for row in times}
     page = render(
         "index.html",
         config=config,
@@ -339,13 +269,10 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
             validation(pd.DataFrame(potential["checks"]), potential["curves"], potential["set"]["name"]),
             "Checks of the potential",
         ),
-        times=times,
-        times_figure=embed(figures.run_times(seconds), "Time per rule") if times else None,
-        md_core_s=float(structures["seconds"].sum()),
         released=released,
-        stages=stages,
         own=watch.record(),
     )
+    account.run(folder=folder, config=config, out=out.with_name("run.html"))
     write_text(out.with_name("summary.txt"), "\n".join(lines) + "\n")
     write_text(out, page)
     log(f"{out}: written, {len(page.encode()) / 1000:.0f} kB")

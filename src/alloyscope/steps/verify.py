@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 import numpy as np
-import yaml
 
 from alloyscope.config import Config
 from alloyscope.errors import StoreError
@@ -26,8 +25,8 @@ from alloyscope.progress import progress
 from alloyscope.steps import dataset, structures
 from alloyscope.steps.status_engine import Workplace
 from alloyscope.store import images as store
-from alloyscope.store.atomic import checksum, read_json, write_text
-from alloyscope.store.manifests import Manifest, manifest_name, present, read_campaign
+from alloyscope.store.atomic import checksum, read_json
+from alloyscope.store.manifests import Manifest, manifest_name, present, read_campaign, write_settings
 from alloyscope.store.tables import read_table
 
 Stage = Literal["structures", "descriptors", "hrtem", "labels", "release"]
@@ -274,12 +273,11 @@ def repair(campaign: Campaign, faults: list[Fault], profile: str) -> tuple[list[
     for name in names:
         if not (folder / name).parent.resolve().is_relative_to(folder.resolve()):
             raise StoreError(f"{folder / name}: lies outside the results folder; nothing was removed")
-    settings = folder / "plan" / "config.yaml"
-    write_text(settings, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    settings = config.folder / write_settings(folder, config).relative_to(folder)
     for name in names:
         (folder / name).unlink()
     targets = [name for name in names if name in RELEASE[:1]] or names
-    words = ["snakemake", "--profile", profile, "--configfile", str(config.folder / "plan" / "config.yaml")]
+    words = ["snakemake", "--profile", profile, "--configfile", str(settings)]
     return names, shlex.join([*words, "--", *((config.folder / name).as_posix() for name in targets)])
 
 

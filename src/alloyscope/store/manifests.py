@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from alloyscope.config import Config, parse
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.ids import chunk_name
-from alloyscope.store.atomic import checksum, read_json, write_json
+from alloyscope.store.atomic import checksum, read_json, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,17 @@ def read_campaign(folder: Path) -> Config:
         return parse(read_json(path)["config"])
     except (KeyError, ConfigError) as error:
         raise StoreError(f"{path}: holds no valid config ({error}); delete it and run snakemake again") from None
+
+
+def write_settings(folder: Path, config: Config) -> Path:
+    """Write the resolved config beside the plan, for commands to name with `--configfile`.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    path = folder / "plan" / "config.yaml"
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    return path
 
 
 def manifest_name(chunk: int) -> str:

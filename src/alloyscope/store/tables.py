@@ -1,5 +1,6 @@
-"""Parquet tables with declared columns."""
+"""Tables: Parquet with declared columns; text as other programs leave it."""
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,3 +40,19 @@ def read_table(path: Path) -> pd.DataFrame:
         raise StoreError(f"{path}: missing") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: damaged or not Parquet ({error}); delete it and run snakemake again") from None
+
+
+def read_csv(path: Path, separator: str = ",", quoted: bool = True) -> pd.DataFrame:
+    """Read a text table; "-" and "NA" are missing values; unless `quoted`, a quote is a character like any other.
+
+    Raises:
+        StoreError: missing, empty or damaged.
+    """
+    try:
+        return pd.read_csv(
+            path, sep=separator, na_values=["-", "NA"], quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        )
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise StoreError(f"{path}: not a table ({error}); delete it and run snakemake again") from None

@@ -1,0 +1,329 @@
+"""Write the page "the run": what each rule cost, what failed, what it ran on, and how to run it again.
+
+Reads benchmark files, manifests and the accounts of the other steps in the results folder of a campaign, finished or
+not. Writes report/run.html, and plan/config.yaml, the resolved config that the commands on the page name. The rule
+`report` makes it too.
+"""
+
+import argparse
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from alloyscope import figures
+from alloyscope.config import Config
+from alloyscope.errors import StoreError
+from alloyscope.plan import imaging_capacity, n_chunks
+from alloyscope.progress import log
+from alloyscope.provenance import Stopwatch
+from alloyscope.steps.page import embed, render
+from alloyscope.store.atomic import read_json, write_text
+from alloyscope.store.manifests import Manifest, manifest_name, read_campaign, write_settings
+from alloyscope.store.tables import read_csv
+from alloyscope.structure.statistics import failures
+
+RULES = (
+    "potential",
+    "plan",
+    "md",
+    "files",
+    "describe",
+    "structures",
+    "statistics",
+    "film",
+    "hrtem",
+    "gates",
+    "dataset",
+    "train",
+    "evaluate",
+    "report",
+)
+CHUNKED = {"md": "structures", "files": "structures", "describe": "descriptors", "hrtem": "hrtem"}  # rule → folder
+# of jobs that are not chunks: files that hold a record of the job
+ACCOUNTS = (
+    "potential/validation.json",
+    "plan/campaign.json",
+    "structures/structures.json",
+    "film/carbon.json",
+    "hrtem/gates.json",
+    "hrtem/dataset.json",
+    "training/*/*/run.json",
+    "evaluation/*/*/metrics.json",
+)
+MB_PER_MIB = 1.048576  # Snakemake measures in MiB what it calls MB, and is asked in MB
+JOB = {"rule": "string", "name": "string", "wall_s": "float64", "core_s": "float64", "peak_MB": "float64"}
+RECORDED = JOB | {
+    "finished": "string",
+    "recipe": "Int64",
+    "commit": "string",
+    "machine": "string",
+    "versions": "object",
+}
+MEASURED = JOB | {"threads": "float64", "asked_MB": "float64", "asked_s": "float64", "slurm": "bool"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a results folder tells of its jobs.
+
+    Attributes:
+        records: One row per job that wrote an account, with the columns of `RECORDED`.
+        measured: One row per job that has a benchmark file, with the columns of `MEASURED`.
+        manifests: Of the chunks, by rule.
+    """
+
+    records: pd.DataFrame
+    measured: pd.DataFrame
+    manifests: dict[str, list[Manifest]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """Read a results folder.
+
+        Raises:
+            StoreError: an account or benchmark file is damaged.
+        """
+        manifests: dict[str, list[Manifest]] = {}
+        rows = []
+        for place in dict.fromkeys(CHUNKED.values()):
+            for path in sorted((folder / place).glob("chunk-*.json")):
+                manifest = Manifest.read(path)
+                manifests.setdefault(manifest.stage, []).append(manifest)
+                rows.append(record_row(path.stem, manifest.provenance))
+        for path in (path for pattern in ACCOUNTS for path in sorted(folder.glob(pattern))):
+            if record := read_json(path).get("provenance"):
+                per_run = path.name in ("run.json", "metrics.json")
+                rows.append(record_row("-".join(path.parts[-3:-1]) if per_run else record["stage"], record))
+        measured = [row for rule in RULES for row in benchmark_rows(folder / "benchmarks" / rule)]
+        return cls(table(rows, RECORDED), table(measured, MEASURED), manifests)
+
+    @property
+    def rules(self) -> list[str]:
+        """Rules that left a trace, in the order of the campaign; `report` writes this page and is still running."""
+        seen = {*self.records["rule"], *self.measured["rule"]}
+        return [rule for rule in RULES if rule in seen and rule != "report"]
+
+    def jobs(self) -> pd.DataFrame:
+        """One row per job: wall time of the whole process, core time counted to its end, memory, what it asked for.
+
+        What only one of the two sources knows is taken from that one.
+        """
+        both = self.measured.merge(self.records, "outer", ["rule", "name"], suffixes=("", "_recorded"))
+        both["wall_s"] = both["wall_s"].fillna(both["wall_s_recorded"])
+        # a benchmark samples core time every 30 s and misses the last of it
+        both["core_s"] = both["core_s_recorded"].fillna(both["core_s"])
+        # the record knows the largest process at any moment, the benchmark all of them at some
+        both["peak_MB"] = both[["peak_MB", "peak_MB_recorded"]].max(axis=1)
+        return both[[*JOB, "threads", "asked_MB", "asked_s"]]
+
+
+def table(rows: list[tuple[Any, ...]], columns: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def record_row(name: str, record: dict[str, Any]) -> tuple[Any, ...]:
+    """A step's own record as a row of `RECORDED`."""
+    machine = record["machine"]
+    return (
+        record["stage"],
+        name,
+        record["wall_s"],
+        record["core_s"],
+        record["peak_memory_MB"] * MB_PER_MIB,
+        record["finished"],
+        record["recipe"],
+        record["commit"] or "–",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_GB']:.0f} GB",
+        record["versions"],
+    )
+
+
+def benchmark_rows(folder: Path) -> Iterator[tuple[Any, ...]]:
+    """A rule's benchmark files as rows of `MEASURED`; what was asked for stands in extended ones alone."""
+    for path in sorted(folder.glob("*.tsv")):
+        # params stand in the same line, quotes and all
+        table = read_csv(path, "\t", quoted=False)
+        for row in table.to_dict("records"):
+            asked = str(row.get("resources", ""))
+            yield (
+                folder.name,
+                path.stem,
+                row["s"],
+                row["cpu_time"],
+                row["max_rss"] * MB_PER_MIB,
+                row.get("threads", float("nan")),
+                resource(asked, "mem_mb"),
+                60 * resource(asked, "runtime"),
+                "'slurm_partition'" in asked,
+            )
+
+
+def resource(asked: str, name: str) -> float:
+    """A number from the dictionary that Snakemake prints, read and not evaluated; NaN where there is none."""
+    found = re.search(rf"'{name}': (\d+)", asked)
+    return float(found[1]) if found else float("nan")
+
+
+def cost_rows(run: Run) -> list[dict[str, Any]]:
+    """Time and memory of each rule, used against asked; None where a column is unknown."""
+    jobs, rows = run.jobs(), []
+    for rule in run.rules:
+        mine = jobs[jobs["rule"] == rule]
+        booked_s = (mine["wall_s"] * mine["threads"]).sum(min_count=len(mine))
+        row = {
+            "jobs": len(mine),
+            "median_s": mine["wall_s"].median(),
+            "longest_s": mine["wall_s"].max(),
+            "sum_s": mine["wall_s"].sum(),
+            "core_s": mine["core_s"].sum(min_count=1),
+            "threads": mine["threads"].max(),
+            "efficiency": mine["core_s"].sum(min_count=len(mine)) / booked_s if booked_s else float("nan"),
+            "peak_MB": mine["peak_MB"].max(),
+            "asked_MB": mine["asked_MB"].max(),
+            "asked_s": mine["asked_s"].max(),
+        }
+        rows.append({"rule": rule} | {name: None if pd.isna(value) else value for name, value in row.items()})
+    return rows
+
+
+def survival_rows(run: Run, config: Config) -> list[dict[str, Any]]:
+    """Chunks and particles of each chunked rule: finished, failed there, tried again, resumed after a kill."""
+    rows, lost = [], set[int]()
+    for rule, manifests in run.manifests.items():
+        simulated = rule in ("md", "files")
+        size = config.md.particles_per_chunk if simulated else imaging_capacity(config)
+        slots = [slot for manifest in manifests for slot in manifest.slots]
+        failed = [slot for slot in slots if not slot.valid and slot.particle not in lost]
+        lost |= {slot.particle for slot in failed}
+        before_s = [earlier_s(manifest) for manifest in manifests if rule == "md"]
+        rows.append(
+            {
+                "rule": rule,
+                "chunks": len(manifests),
+                "planned": n_chunks(config.campaign.n_particles, size),
+                "particles": len(slots),
+                "failed": len(failed),
+                "retried": sum(slot.attempts > 1 for slot in slots) if rule == "md" else None,
+                "core_s": sum(slot.seconds for slot in slots) if rule == "md" else None,
+                "resumed": sum(spent > 0 for spent in before_s),
+                "resumed_s": sum(before_s),
+                "outside_field": sum(manifest.counts.get("outside_field", 0) for manifest in manifests),
+                "reasons": failures(
+                    pd.DataFrame({"valid": False, "reason": [slot.reason for slot in failed]}), alike=True
+                ),
+            }
+        )
+    return rows
+
+
+def earlier_s(manifest: Manifest) -> float:
+    """Core time in a chunk's ledger that its last attempt cannot have spent; a killed attempt left it."""
+    return max(0.0, sum(slot.seconds for slot in manifest.slots) - float(manifest.provenance["core_s"]))
+
+
+def place_rows(run: Run) -> list[dict[str, Any]]:
+    """When, from what and where the jobs of each rule ran; distinct values, the most frequent first."""
+    rows = []
+    for rule in run.rules:
+        mine = run.records[run.records["rule"] == rule]
+        if len(mine):
+            found = {name: list(mine[name].value_counts().index) for name in ("recipe", "commit", "machine")}
+            rows.append({"rule": rule, "first": mine["finished"].min(), "last": mine["finished"].max()} | found)
+    return rows
+
+
+def version_rows(run: Run) -> list[dict[str, Any]]:
+    """Of each package its versions, each with the rules that ran with it and their numbers of jobs."""
+    packages = dict.fromkeys(name for versions in run.records["versions"] for name in versions)
+    rows = []
+    for package in packages:
+        used: dict[str, Counter[str]] = {}
+        for rule, versions in zip(run.records["rule"], run.records["versions"], strict=True):
+            used.setdefault(versions.get(package, "not recorded"), Counter())[rule] += 1
+        words = {found: ", ".join(f"{rule} {n}" for rule, n in rules.items()) for found, rules in used.items()}
+        rows.append({"package": package, "used": words, "mixed": len(used) > 1})
+    return rows
+
+
+def gate_rows(folder: Path) -> list[dict[str, Any]]:
+    """Every gate with the range of its values over what it was asked of; nothing before the images were examined."""
+    path = folder / "hrtem" / "gates.json"
+    if not path.exists():
+        return []
+    try:
+        gates = pd.DataFrame(read_json(path)["gates"], columns=["of", "gate", "value", "low", "high", "passed"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: no list of gates ({error}); delete it and run snakemake again") from None
+    return [
+        {
+            "gate": gate,
+            "asked": len(mine),
+            "least": mine["value"].min(),
+            "most": mine["value"].max(),
+            "low": None if pd.isna(mine["low"].iloc[0]) else mine["low"].iloc[0],
+            "high": None if pd.isna(mine["high"].iloc[0]) else mine["high"].iloc[0],
+            "passed": bool(mine["passed"].all()),
+        }
+        for gate, mine in gates.groupby("gate", sort=False)
+    ]
+
+
+def commands(config: Config, settings: Path, profile: str) -> dict[str, str]:
+    """For each rule of this campaign the line that runs its jobs again, and nothing that follows; last, one chunk."""
+    absent = {"md", "files"} - {config.particles.source} | ({"film"} if config.imaging.film.share == 0 else set())
+    start = ["snakemake", "--profile", profile, "--configfile", settings.as_posix()]
+    chunk = config.folder / "structures" / manifest_name(0)
+    lines = {rule: shlex.join([*start, "--forcerun", rule, "--until", rule]) for rule in RULES if rule not in absent}
+    return lines | {"one chunk": shlex.join([*start, "--force", chunk.as_posix()])}
+
+
+def run(*, folder: Path, config: Config, out: Path) -> None:
+    """Write the page.
+
+    Args:
+        folder: Results folder of the campaign, finished or not.
+        config: Its configuration.
+        out: Page to write.
+
+    Raises:
+        StoreError: a file of the campaign is damaged.
+    """
+    watch = Stopwatch("report")
+    found = Run.read(folder)
+    costs = cost_rows(found)
+    profile = "slurm" if found.measured["slurm"].any() else "profiles/local"
+    settings = write_settings(folder, config)
+    named = config.folder / settings.relative_to(folder)
+    page = render(
+        "run.html",
+        config=config,
+        folder=folder,
+        costs=costs,
+        figure=embed(figures.run_times({row["rule"]: row["sum_s"] for row in costs}), "Time per rule")
+        if costs
+        else None,
+        survival=survival_rows(found, config),
+        gates=gate_rows(folder),
+        places=place_rows(found),
+        versions=version_rows(found),
+        commands=commands(config, named, profile),
+        profile=profile,
+        own=watch.record(),
+    )
+    write_text(out, page)
+    log(f"{out}: written, {len(page.encode()) / 1000:.0f} kB")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of a campaign, e.g. results/demo")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    folder = arguments.folder
+    run(folder=folder, config=read_campaign(folder), out=folder / "report" / "run.html")
