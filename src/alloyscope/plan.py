@@ -78,8 +78,8 @@ def imaging_memory_MB(config: Config) -> int:
 def job_minutes(stage: Literal["md", "describe", "hrtem"], config: Config, cores: int = 1) -> int:
     """Minutes to ask for a chunk's job: four times the measured core time, and a quarter of an hour to start.
 
-    Measured on one core: md 13.3 s and describe 0.25 s a particle of 60–1000 atoms, growing with atoms to the power 1.2;
-    hrtem 18 images a second, 384² points, 20 slices. A GPU is faster. docs/results.md.
+    Measured on one core: md 13.3 s and describe 0.25 s a particle of 60–1000 atoms, with their number to the power 1.2;
+    hrtem 18 images a second at 384² points and 20 slices. A GPU is faster.
     """
     size = pow(sum(config.particles.n_atoms) / (60 + 1000), 1.2)
     imaging = config.imaging

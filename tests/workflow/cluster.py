@@ -80,13 +80,12 @@ class Cluster:
     def begin(self, place: Workplace, *arguments: str) -> "Campaign":
         """The README's command, from the workplace's top."""
         command = ["snakemake", "--profile", "slurm", "--nocolor", *POLL, *arguments]
-        output = (place.path / "snakemake.out").open("w+")
-        return Campaign(
-            subprocess.Popen(
+        path = place.path / "snakemake.out"
+        with path.open("w") as output:
+            process = subprocess.Popen(
                 command, cwd=place.path, env=self.environment, stdout=output, stderr=subprocess.STDOUT, text=True
-            ),
-            Path(output.name),
-        )
+            )
+        return Campaign(process, path)
 
     def run(self, place: Workplace, *arguments: str) -> Answer:
         return self.begin(place, *arguments).end()

@@ -33,7 +33,7 @@ SlurmctldPort=$controller_port
 SlurmdPort=$daemon_port
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 AuthType=auth/munge
-AuthInfo=socket=$folder/munge.sock
+AuthInfo=socket=$folder/munge.sock,cred_expire=5
 SlurmUser=root
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
