@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -67,8 +68,8 @@ class Cluster:
         return os.environ | {"PATH": programs, "SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def ask(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, f"{shlex.join(command)}: {done.stderr}"
         return done.stdout
 
     def jobs(self, rule: str | None = None) -> list[Job]:
@@ -98,7 +99,7 @@ class Campaign:
     process: subprocess.Popen[str]
     output: Path
 
-    def end(self, timeout_s: float = 300) -> Answer:
+    def end(self, timeout_s: float = 900) -> Answer:
         try:
             code = self.process.wait(timeout_s)
         finally:

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.workflow.cluster import Campaign, Cluster, Job, missing
-from tests.workflow.workplace import MINIMAL, Workplace
+from tests.workflow.workplace import MINIMAL, Answer, Workplace
 
 pytestmark = [
     pytest.mark.xdist_group("slurm"),
@@ -19,6 +19,7 @@ pytestmark = [
 
 RULES = {"potential": 1, "plan": 1, "md": 2, "describe": 1, "structures": 1, "statistics": 1}
 RULES |= {"hrtem": 1, "gates": 1, "dataset": 1, "train": 2, "evaluate": 2, "report": 1}
+REMADE = ("md", "describe", "structures", "hrtem", "gates", "dataset")
 ON_GPU = {"hrtem", "train", "evaluate"}
 DATA = ("structures/*.extxyz", "structures/structures.parquet", "hrtem/images.zarr/**/*", "hrtem/*.parquet")
 
@@ -84,6 +85,21 @@ def test_started_again_there_is_nothing_to_do(slurmed: tuple[Workplace, list[Job
     answer = cluster.run(slurmed[0], *MINIMAL)
     assert (answer.code, answer.jobs) == (0, {})
     assert len(cluster.jobs()) == before
+
+
+def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Workplace, tmp_path: Path) -> None:
+    """profiles/node/job.sh, on a campaign without its second md chunk and without its images."""
+    top = tmp_path / "top"
+    shutil.copytree(finished.path, top, symlinks=True)
+    results = top / "results" / "minimal"
+    shutil.rmtree(results / "hrtem")
+    for path in (results / "structures").glob("chunk-000001.*"):
+        path.unlink()
+    target = "results/minimal/hrtem/dataset.json"
+    cluster.ask("sbatch", "--wait", f"--chdir={top}", str(top / "profiles" / "node" / "job.sh"), *MINIMAL, "--", target)
+    (log,) = top.glob("alloyscope-*.log")
+    assert Answer(0, log.read_text()).jobs == dict.fromkeys(REMADE, 1)
+    assert contents(results) == contents(finished.path / "results" / "minimal")
 
 
 @pytest.fixture(scope="module")
