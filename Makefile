@@ -1,5 +1,6 @@
 # make demo    install what is needed, run the small campaign, print the result
 # make test    install what is needed, run the tests
+# make install install what is needed
 # make bench   measure cost and accuracy anew, into results/bench: about an hour on one idle core
 # make ci      everything that must hold before a merge
 # make clean   remove the environment and caches; results stay
@@ -15,7 +16,7 @@ CAMPAIGN := workflow/campaigns/demo.yaml
 BENCHMARKS := potential_band convergence hrtem_engine gate_values pair_style table_length fan_in status_scale melting two_processes md_chunk md_cost zarr_store
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test bench ci clean
+.PHONY: install demo test bench ci clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -24,6 +25,8 @@ demo: $(READY)
 	@cat results/demo/report/summary.txt
 	@echo
 	@echo "Report: $(CURDIR)/results/demo/report/index.html"
+
+install: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -q -n 2 --dist loadgroup

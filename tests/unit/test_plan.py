@@ -19,6 +19,7 @@ from alloyscope.plan import (
     chunks,
     imaging_capacity,
     imaging_memory_MB,
+    job_minutes,
     md_chunks_of,
     needed_imaging_chunks,
     particle,
@@ -171,3 +172,12 @@ def test_imaging_jobs_ask_for_the_memory_that_waves_take() -> None:
     assert imaging_memory_MB(Config()) == 4000
     stored = imaging_memory_MB(Config(imaging=ImagingSection(store_waves=True, md_chunks_per_chunk=5)))
     assert 3 * 3136 <= stored - 4000 <= 1.15 * 3 * 3136
+
+
+def test_minutes_follow_the_size_of_a_chunk() -> None:
+    """config.yaml: 200 × 13.3 core-s on 4 cores, 1000 × 0.25 s, 5000 / 18 s; four times as much, and 15 minutes."""
+    config = Config(imaging=ImagingSection(md_chunks_per_chunk=5, views=5))
+    assert [job_minutes("md", config, 4), job_minutes("describe", config), job_minutes("hrtem", config)] == [60, 32, 34]
+    assert job_minutes("md", config, 1) == 15 + math.ceil(4 * 200 * 13.3 / 60)
+    double = Config(imaging=ImagingSection(md_chunks_per_chunk=5, views=10))
+    assert job_minutes("hrtem", double) == 15 + math.ceil(4 * 10_000 / 18 / 60)

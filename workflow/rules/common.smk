@@ -1,5 +1,4 @@
-# What every rules file uses: the checked config, the results folder, sections as JSON. Combinatorics live in
-# alloyscope.plan, defaults in alloyscope.config.
+# What every rules file uses. Combinatorics live in alloyscope.plan, defaults in alloyscope.config.
 import os
 import sys
 from pathlib import Path
@@ -31,6 +30,10 @@ JSON = {name: getattr(CAMPAIGN, name).as_json() for name in settings.Config.mode
 def section(name):
     """A param with a section as JSON; a function, because Snakemake would take the braces of a string for wildcards."""
     return lambda wildcards: JSON[name]
+
+
+def growing(first):
+    return lambda wildcards, attempt: attempt * first  # memory, minutes: as much again with each retry
 
 
 def manifests(stage, chunks):

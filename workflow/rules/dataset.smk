@@ -22,8 +22,8 @@ rule dataset:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         folder=lambda wildcards, output: Path(output.dataset).parent,
         chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),

@@ -18,8 +18,8 @@ rule describe:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(2000),
+        runtime=growing(plan.job_minutes("describe", CAMPAIGN)),
     params:
         md_chunks=lambda wildcards: list(plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
         structures=f"{RESULTS}/structures",

@@ -23,8 +23,8 @@ rule evaluate:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         checkpoint=f"{RESULTS}/training/{{task}}/{{run}}/best.ckpt",
         folder=f"{RESULTS}/evaluation/{{task}}/{{run}}",

@@ -17,8 +17,8 @@ rule files:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         first=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).first,
         particles_here=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).count,

@@ -14,8 +14,8 @@ rule film:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(2000),
+        runtime=growing(120),
     params:
         # how many images show the film does not change it
         film=lambda wildcards: CAMPAIGN.imaging.film.model_copy(update={"share": 0.0}).as_json(),

@@ -18,8 +18,8 @@ rule gates:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         images=lambda wildcards, output: Path(output.gates).parent,
         structures=lambda wildcards, input: Path(input.labels).parent,

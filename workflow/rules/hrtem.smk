@@ -19,8 +19,8 @@ rule hrtem:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=plan.imaging_memory_MB(CAMPAIGN),
-        runtime=120,
+        mem_mb=growing(plan.imaging_memory_MB(CAMPAIGN)),
+        runtime=growing(plan.job_minutes("hrtem", CAMPAIGN)),
     params:
         md_chunks=lambda wildcards: list(plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
         structures=f"{RESULTS}/structures",

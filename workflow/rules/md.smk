@@ -16,8 +16,8 @@ rule md:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=lambda wildcards, threads, attempt: attempt * (1000 + 250 * threads),
+        runtime=lambda wildcards, threads, attempt: attempt * plan.job_minutes("md", CAMPAIGN, threads),
     params:
         first=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).first,
         particles_here=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).count,

@@ -15,8 +15,8 @@ rule plan:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         config=lambda wildcards: CAMPAIGN.as_json(),
     shell:

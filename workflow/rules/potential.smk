@@ -18,8 +18,8 @@ rule potential:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=growing(2000),
+        runtime=growing(20),
     params:
         potential=section("potential"),
         # what the table is made of: a set of the user's own may change under the same name

@@ -34,8 +34,8 @@ rule report:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         folder=lambda wildcards, output: Path(output.page).parents[1],
         config=lambda wildcards: CAMPAIGN.as_json(),

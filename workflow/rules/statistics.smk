@@ -18,8 +18,8 @@ rule statistics:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         labels=section("labels"),
         recipe=plan.RECIPES["statistics"],

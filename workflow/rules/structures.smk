@@ -18,8 +18,8 @@ rule structures:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         folder=lambda wildcards, input: Path(input[0]).parent,
         chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),

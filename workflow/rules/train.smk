@@ -17,8 +17,8 @@ rule train:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=1440,
+        mem_mb=growing(8000),
+        runtime=growing(480),  # the third attempt asks for a day, what most partitions allow; training resumes
         # a resource, not a param: it changes nothing in the result, so it must not rerun a training
         loader_workers=CAMPAIGN.training.loader_workers,
     params:

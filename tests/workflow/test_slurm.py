@@ -1,0 +1,230 @@
+"""The minimal campaign on a real SLURM, undisturbed and with faults."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workflow.cluster import Campaign, Cluster, Job, missing
+from tests.workflow.workplace import MINIMAL, Answer, Workplace
+
+pytestmark = [
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.skipif(missing() is not None, reason=f"SLURM cannot be started: {missing()}"),
+]
+
+RULES = {"potential": 1, "plan": 1, "md": 2, "describe": 1, "structures": 1, "statistics": 1}
+RULES |= {"hrtem": 1, "gates": 1, "dataset": 1, "train": 2, "evaluate": 2, "report": 1}
+REMADE = ("md", "describe", "structures", "hrtem", "gates", "dataset")
+ON_GPU = {"hrtem", "train", "evaluate"}
+DATA = ("structures/*.extxyz", "structures/structures.parquet", "hrtem/images.zarr/**/*", "hrtem/*.parquet")
+
+# one md chunk of eight particles, each about a second of one core, so that it can be met in its middle
+NAME = "chunk"
+SLOW = ("particles={n_atoms: [60, 80]}", "md={particles_per_chunk: 8, thermalise_ps: 40}")
+CHUNK = f"results/{NAME}/structures/chunk-000000"
+ONE_CORE = ("--set-threads", "md=1")
+
+
+def contents(results: Path) -> dict[str, bytes]:
+    found = [path for pattern in DATA for path in results.glob(pattern) if path.is_file()]
+    return {path.relative_to(results).as_posix(): path.read_bytes() for path in found}
+
+
+def checksums(results: Path) -> dict[str, dict[str, str]]:
+    """What the manifests say of the data beside them."""
+    return {
+        f"{stage}/{path.name}": json.loads(path.read_text())["files"]
+        for stage in ("structures", "descriptors", "hrtem")
+        for path in (results / stage).glob("chunk-*.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster.started(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def slurmed(root: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, list[Job]]:
+    """The minimal campaign, run on SLURM; its jobs."""
+    place = Workplace.new(root, tmp_path_factory.mktemp("slurmed") / "top")
+    answer = cluster.run(place, *MINIMAL)
+    assert answer.code == 0, answer.text[-8000:]
+    return place, cluster.jobs()
+
+
+def test_every_chunk_is_one_job_on_its_partition(slurmed: tuple[Workplace, list[Job]]) -> None:
+    place, jobs = slurmed
+    assert {rule: sum(job.rule == rule for job in jobs) for rule in RULES} == RULES
+    assert len(jobs) == sum(RULES.values())
+    for job in jobs:
+        on_gpu = job.rule in ON_GPU
+        assert job.fields["JobState"] == "COMPLETED"
+        assert job.fields["Partition"] == ("gpu" if on_gpu else "cpu")
+        assert job.fields.get("TresPerNode") == ("gres:gpu:1" if on_gpu else None)
+        assert job.fields["Requeue"] == "1"
+        assert Path(job.fields["StdOut"]).is_relative_to(place.path / "results" / "slurm-logs" / f"rule_{job.rule}")
+
+
+def test_slurm_and_this_machine_give_the_same_data(slurmed: tuple[Workplace, list[Job]], finished: Workplace) -> None:
+    there, here = (place.path / "results" / "minimal" for place in (slurmed[0], finished))
+    assert checksums(there) == checksums(here)
+    assert contents(there) == contents(here)
+    assert len(contents(here)) > 8
+    assert (there / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_started_again_there_is_nothing_to_do(slurmed: tuple[Workplace, list[Job]], cluster: Cluster) -> None:
+    before = len(cluster.jobs())
+    answer = cluster.run(slurmed[0], *MINIMAL)
+    assert (answer.code, answer.jobs) == (0, {})
+    assert len(cluster.jobs()) == before
+
+
+def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Workplace, tmp_path: Path) -> None:
+    """profiles/node/job.sh, on a campaign without its second md chunk and without its images."""
+    top = tmp_path / "top"
+    shutil.copytree(finished.path, top, symlinks=True)
+    results = top / "results" / "minimal"
+    shutil.rmtree(results / "hrtem")
+    for path in (results / "structures").glob("chunk-000001.*"):
+        path.unlink()
+    target = "results/minimal/hrtem/dataset.json"
+    cluster.ask("sbatch", "--wait", f"--chdir={top}", str(top / "profiles" / "node" / "job.sh"), *MINIMAL, "--", target)
+    (log,) = top.glob("alloyscope-*.log")
+    assert Answer(0, log.read_text()).jobs == dict.fromkeys(REMADE, 1)
+    assert contents(results) == contents(finished.path / "results" / "minimal")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """The slow chunk, made without a fault and without SLURM."""
+    place = Workplace.new(root, tmp_path_factory.mktemp("undisturbed") / "top")
+    answer = place.snakemake(*MINIMAL, "--config", f"campaign={{name: {NAME}}}", *SLOW, "--", f"{CHUNK}.json")
+    assert answer.code == 0, answer.text[-8000:]
+    return place
+
+
+class Met:
+    """The slow chunk's campaign on SLURM, met while its md job runs."""
+
+    def __init__(self, cluster: Cluster, place: Workplace) -> None:
+        self.cluster, self.place = cluster, place
+
+    def begin(self, *arguments: str) -> Campaign:
+        config = ("--config", f"campaign={{name: {NAME}}}", *SLOW)
+        return self.cluster.begin(self.place, *MINIMAL, *config, *arguments, "--", f"{CHUNK}.json")
+
+    @property
+    def ledger(self) -> list[str]:
+        path = self.place.path / f"{CHUNK}.ledger.jsonl"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def begin_and_meet(self, *arguments: str) -> Campaign:
+        campaign = self.begin(*arguments)
+        campaign.wait_for(lambda: bool(self.ledger))
+        return campaign
+
+    def jobs(self) -> list[Job]:
+        """md jobs of this campaign alone."""
+        return [job for job in self.cluster.jobs("md") if job.fields["WorkDir"] == str(self.place.path)]
+
+    def must_have_kept(self, early: list[str], undisturbed: Workplace) -> None:
+        """What was done before the fault was not done again, and the end is that of the undisturbed run."""
+        assert 0 < len(early) < 8
+        assert self.ledger[: len(early)] == early
+        assert len(self.ledger) == 8
+        for suffix in (".extxyz", ".json"):
+            made, expected = ((top.path / CHUNK).with_suffix(suffix) for top in (self.place, undisturbed))
+            if suffix == ".extxyz":
+                assert made.read_bytes() == expected.read_bytes()
+            else:
+                assert json.loads(made.read_text())["files"] == json.loads(expected.read_text())["files"]
+
+
+@pytest.fixture
+def met(cluster: Cluster, undisturbed: Workplace, tmp_path: Path) -> Met:
+    place = Workplace(tmp_path / "top")
+    shutil.copytree(undisturbed.path, place.path, symlinks=True)
+    shutil.rmtree(place.path / "results" / NAME / "structures")
+    return Met(cluster, place)
+
+
+def test_cancelled_chunk_goes_on_where_it_was(met: Met, undisturbed: Workplace) -> None:
+    campaign = met.begin_and_meet("--retries", "0", *ONE_CORE)
+    met.cluster.ask("scancel", met.jobs()[0].id)
+    answer = campaign.end()
+    assert answer.code == 1
+    assert "CANCELLED" in answer.text
+    early = met.ledger
+    again = met.begin("--retries", "0", *ONE_CORE).end()
+    assert (again.code, again.jobs) == (0, {"md": 1}), again.text[-8000:]
+    met.must_have_kept(early, undisturbed)
+
+
+def test_walltime_exceeded_is_tried_again_with_more(met: Met, undisturbed: Workplace) -> None:
+    """The job is stopped in its tracks, so that it meets the shortest limit that SLURM knows, a minute."""
+    campaign = met.begin_and_meet(*ONE_CORE, "--set-resources", "md:runtime=attempt")
+    stopped = stop_step(met.place.path)
+    early = met.ledger
+    answer = campaign.end()
+    assert answer.code == 0, answer.text[-8000:]
+    assert stopped
+    assert [(job.fields["JobState"], job.fields["TimeLimit"]) for job in met.jobs()] == [
+        ("TIMEOUT", "00:01:00"),
+        ("COMPLETED", "00:02:00"),
+    ]
+    met.must_have_kept(early, undisturbed)
+
+
+def test_drained_node_takes_no_job_but_ends_its_own(met: Met, undisturbed: Workplace) -> None:
+    with drained(met.cluster):
+        campaign = met.begin(*ONE_CORE)
+        campaign.wait_for(lambda: [job.fields["JobState"] for job in met.jobs()] == ["PENDING"])
+    campaign.wait_for(lambda: bool(met.ledger))
+    with drained(met.cluster):
+        early = met.ledger
+        answer = campaign.end()
+    assert answer.code == 0, answer.text[-8000:]
+    assert [job.fields["Restarts"] for job in met.jobs()] == ["0"]
+    met.must_have_kept(early, undisturbed)
+
+
+def test_lost_node_queues_its_job_again(met: Met, undisturbed: Workplace) -> None:
+    campaign = met.begin_and_meet(*ONE_CORE)
+    met.cluster.ask("scontrol", "update", "nodename=node", "state=down", "reason=test")
+    early = met.ledger
+    met.cluster.ask("scontrol", "update", "nodename=node", "state=resume")
+    answer = campaign.end()
+    assert answer.code == 0, answer.text[-8000:]
+    (job,) = met.jobs()
+    assert (job.fields["JobState"], job.fields["Restarts"]) == ("COMPLETED", "1")
+    met.must_have_kept(early, undisturbed)
+
+
+@contextmanager
+def drained(cluster: Cluster) -> Iterator[None]:
+    cluster.ask("scontrol", "update", "nodename=node", "state=drain", "reason=test")
+    try:
+        yield
+    finally:
+        cluster.ask("scontrol", "update", "nodename=node", "state=resume")
+
+
+def stop_step(top: Path) -> list[int]:
+    """Stop the md step that runs in a folder, and its workers, as a hang would; their process ids."""
+    steps = [
+        process
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if process.info["cwd"] == str(top) and process.info["cmdline"][1:4] == ["-m", "alloyscope", "md"]
+    ]
+    whole = [process for step in steps for process in (step, *step.children(recursive=True))]
+    for process in whole:
+        process.suspend()
+    return [process.pid for process in whole]
