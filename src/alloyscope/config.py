@@ -18,6 +18,7 @@ from alloyscope.parameters import parameter_set
 from alloyscope.sections import (
     Fraction,
     IntRange,
+    Place,
     Positive,
     PositiveRange,
     Range,
@@ -36,13 +37,13 @@ OrderLabel = Literal["d_com", "eta", "protocol"]
 
 class CampaignSection(Section):
     name: str = Field("agco", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
-    results: str = "results"
+    results: Place = "results"
     n_particles: int = Field(200_000, ge=1)
     seed: int = Field(2026, ge=0)
 
 
 class PotentialSection(Section):
-    set: str = "AgCo"
+    set: Place = "AgCo"
     n_r: int = Field(2000, ge=500, le=20_000)
     n_rho: int = Field(50_000, ge=50_000)
     rho_max_eV2: Positive = 300.0  # docs/physics.md §1: 12 neighbours at 0.85 r0 give at most 133 eV²
@@ -50,7 +51,7 @@ class PotentialSection(Section):
 
 class ParticlesSection(Section):
     source: Literal["md", "files"] = "md"
-    files: tuple[str, ...] = ()  # with source `files`: paths or patterns; frames in order are the particles
+    files: tuple[Place, ...] = ()  # with source `files`: paths or patterns; frames in order are the particles
     species: tuple[str, str] = ("Ag", "Co")
     n_atoms: IntRange = (60, 1000)
     fraction_first: Range = (0.1, 0.9)

@@ -20,7 +20,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.errors import SimulationError
+from alloyscope.errors import ConfigError, SimulationError
 from alloyscope.units import ATOMIC_MASS_u
 
 Positions = NDArray[np.float64]  # (n, 3), Å
@@ -77,6 +77,11 @@ class System:
     potential: Path
     skin_A: float = 1.0
     cell_A: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        path = str(self.potential)
+        if '"' in path or not path.isprintable():  # it becomes part of a LAMMPS command
+            raise ConfigError(f"potential: the path must hold no double quotes or line breaks; got {path!r}; rename it")
 
 
 @dataclass(frozen=True)

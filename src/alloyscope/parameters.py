@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from alloyscope.errors import ConfigError
 from alloyscope.sections import Positive, Section, parse_section
@@ -56,7 +56,7 @@ class Reference(Section):
 class ParameterSet(Section):
     """A second-moment parameter set: every pair of its elements, with the source of each row."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")  # of files, too
     description: str
     pairs: dict[str, PairParameters]
     sources: dict[str, str]

@@ -37,6 +37,16 @@ def _ordered(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
     return bounds
 
 
+def _place(path: str) -> str:
+    # braces are wildcards to Snakemake; LAMMPS reads a line per line and has no escape for a quote inside quotes
+    if not path or path.startswith("-") or not path.isprintable() or set('{}"') & set(path):
+        raise ValueError(
+            f'must be a path without braces, double quotes, line breaks or a leading "-"; got {path!r}; rename it'
+        )
+    return path
+
+
+Place = Annotated[str, AfterValidator(_place)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 IntRange = Annotated[tuple[int, int], AfterValidator(_ordered)]
 Positive = Annotated[float, Field(gt=0)]

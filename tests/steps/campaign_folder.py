@@ -186,10 +186,21 @@ def finish_evaluation(run: Path, table: pd.DataFrame, scores: dict[str, Any]) ->
     write_json(run / "metrics.json", scores | content | {"provenance": Stopwatch("evaluate").record()})
 
 
-def benchmark(folder: Path, rule: str, seconds: float) -> None:
-    header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
-    row = f"{seconds}\t0:00:01\t512.5\t-\t-\t-\t0.0\t0.0\t99.0\t{0.9 * seconds}"
-    write_text(folder / "benchmarks" / rule / f"{rule}.tsv", f"{header}\n{row}\n")
+EXTENDED = ("jobid", "rule_name", "wildcards", "params", "threads", "cpu_usage", "resources", "input_size_mb")
+
+
+def benchmark(
+    folder: Path, rule: str, seconds: float, name: str = "", extra: str = "", extended: bool = True, threads: int = 1
+) -> None:
+    """As Snakemake writes it: 512.5 MiB; 0.9 cores; 2000 MB and four hours were asked for. Quotes are not escaped."""
+    header = ["s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time"]
+    row = [seconds, "0:00:01", 512.5, "-", "-", "-", 0.0, 0.0, 99.0, 0.9 * seconds]
+    if extended:
+        header += EXTENDED
+        asked = f"{{'tmpdir': '/tmp', 'runtime': 240, 'mem_mb': 2000, 'mem_mib': 1908{extra}}}"
+        row += [3, rule, "{}", """{'md': '{"final_K":300.0}', 'own': "it's"}""", threads, 99.0, asked, "{}"]
+    text = "\n".join("\t".join(map(str, line)) for line in (header, row))
+    write_text(folder / "benchmarks" / rule / f"{name or rule}.tsv", text + "\n")
 
 
 def build(folder: Path, pixels: int = 32) -> Config:

@@ -1,12 +1,15 @@
 """The minimal campaign, run for real, and the plans of others."""
 
+import html
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -95,6 +98,27 @@ def test_printed_command_can_be_pasted(copy: Callable[[], Workplace]) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["bash", "-c", printed[0]], cwd=place.path, check=True, env=os.environ | {"PATH": path})
     assert (folder / "chunk-000001.extxyz").read_bytes() == before
+
+
+def test_commands_on_the_page_run_one_rule_each(finished: Workplace, results: Path) -> None:
+    page = (results / "report" / "run.html").read_text()
+    lines = [shlex.split(html.unescape(line)) for line in re.findall("<code>(snakemake .*)</code>", page)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda words: finished.snakemake("--dry-run", *words[3:]), lines))
+    assert [answer.code for answer in answers] == [0] * len(lines)
+    rules = ("potential", "plan", "md", "describe", "structures", "statistics")
+    rules += ("hrtem", "gates", "dataset", "train", "evaluate", "report")
+    several = {"md": 2, "train": 2, "evaluate": 2}
+    assert [answer.jobs for answer in answers] == [*({rule: several.get(rule, 1)} for rule in rules), {"md": 1}]
+
+
+def test_page_on_the_run_knows_what_was_asked(results: Path) -> None:
+    """The profiles ask for extended benchmark files; md asks for four hours and 2000 MB."""
+    page = (results / "report" / "run.html").read_text()
+    row = re.search(r"<tr><td>md</td>.*?</tr>", page)
+    assert row
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row[0])
+    assert (cells[1], cells[4], cells[6], cells[9]) == ("2", "4.0 h", "1", "2000 MB")
 
 
 def test_snakemake_report_with_captions(copy: Callable[[], Workplace]) -> None:

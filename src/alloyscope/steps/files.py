@@ -57,7 +57,9 @@ def frames(paths: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:
     """
     for path in paths:
         try:
-            for number, atoms in enumerate(iread(path, index=":")):
+            # ASE asks a database when a name begins with postgres or mysql, and takes what follows @ for an index
+            frames_in = iread(path.resolve(), index=":", do_not_split_by_at_sign=True)
+            for number, atoms in enumerate(frames_in):
                 yield f"{path.name}#{number}", atoms
         except Exception as error:  # noqa: BLE001 - ASE's readers raise whatever their format makes them
             raise ConfigError(

@@ -77,12 +77,12 @@ class Browser:
         """Load a page in a window of this size [CSS pixels] and wait until everything in it is there."""
         self._visit = Visit()
         phone = width < 600
-        self._ask(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
-        )
+        self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         self._ask("Page.navigate", url=page.as_uri())
         self._until(lambda message: message.get("method") == "Page.loadEventFired")
-        self.value("document.fonts.ready.then(() => Promise.all([...document.images].map(i => i.decode().catch(() => 0))))")
+        self.value(
+            "document.fonts.ready.then(() => Promise.all([...document.images].map(i => i.decode().catch(() => 0))))"
+        )
         return self._visit
 
     def value(self, expression: str) -> Any:
