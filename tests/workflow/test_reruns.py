@@ -1,7 +1,10 @@
 """What Snakemake runs again, and what it leaves alone."""
 
+import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +58,17 @@ def test_min_chunks_does_not_wait(finished: Workplace) -> None:
     """A hundred times the particles, but the set asked for is the one imaging chunk that is there."""
     jobs = finished.jobs(*MINIMAL, "--config", "campaign={n_particles: 800}", "dataset={min_chunks: 1}")
     assert jobs == {"report": 1}
+
+
+def test_commands_of_the_docs(finished: Workplace, root: Path) -> None:
+    """Each line of docs/rerunning.md runs the jobs that it names."""
+    text = (root / "docs" / "rerunning.md").read_text()
+    lines = re.findall(r"^snakemake --profile profiles/local (.*?) +# (.*)$", text, re.MULTILINE)
+    assert len(lines) == text.count("\nsnakemake ")
+    with ThreadPoolExecutor(2) as pool:
+        jobs = list(pool.map(lambda line: finished.jobs(*line[0].split()), lines))
+    named = [{rule: int(n) for rule, n in (job.split() for job in line[1].split(", "))} for line in lines]
+    assert jobs == named
 
 
 def test_rewording_a_rule_reruns_nothing(copy: Callable[[], Workplace]) -> None:
