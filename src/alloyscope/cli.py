@@ -4,11 +4,13 @@ import argparse
 import ast
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from alloyscope.errors import AlloyscopeError
+from alloyscope.store.locks import alone
 
 # Each module in steps/ has `add_arguments(parser)` and `main(arguments)`, and its docstring is the help text.
 COMMANDS = (
@@ -58,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             subparsers.add_parser(name, help=summary(name))
     try:
         arguments = parser.parse_args(words)  # sections are parsed here, too
-        arguments.main(arguments)
+        output: Path | None = getattr(arguments, "manifest", None) or getattr(arguments, "out", None)
+        with alone(output) if output else nullcontext():
+            arguments.main(arguments)
     except AlloyscopeError as error:
         for line in str(error).splitlines():
             print(f"alloyscope {words[0]}: {line}", file=sys.stderr)

@@ -26,7 +26,7 @@ from alloyscope.plan import RECIPES
 from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
-from alloyscope.store.atomic import digest, write_json, write_text
+from alloyscope.store.atomic import digest, refused, write_json, write_text
 from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
 
 LAST, BEST, METRICS, RUN = "last.ckpt", "best.ckpt", "metrics.csv", "run.json"
@@ -136,7 +136,7 @@ def clear(out: Path) -> None:
         for name in (RUN, BEST, METRICS, LAST):
             (out / name).unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"{out}: cannot be written ({error.strerror})") from None
+        raise StoreError(refused(out, error)) from None
 
 
 def run(
