@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from alloyscope.errors import ConfigError, ContractError, StoreError
 from alloyscope.instrument import DetectorSection
 from alloyscope.learn.tasks import Reading
 from alloyscope.steps import train
+from alloyscope.store.checkpoints import save_checkpoint
 from tests.steps.synthetic_images import alter, build
 
 DETECTOR = DetectorSection(dose_e_per_A2=(800.0, 1250.0))
@@ -229,3 +231,16 @@ def test_refuses_a_folder_that_cannot_be_written(dataset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         run(dataset, tmp_path / "file" / "out")
+
+
+def test_checkpoint_without_space_is_one_error(tmp_path):
+    save_checkpoint(tmp_path / "last.ckpt", {"epoch": 0})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"last\.ckpt: cannot be written \(File too large\); nothing was replaced"):
+            save_checkpoint(tmp_path / "last.ckpt", {"weights": torch.zeros(65_536)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 0}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
