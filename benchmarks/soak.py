@@ -72,7 +72,9 @@ class Run:
 
     def require_end(self, process: subprocess.Popen[bytes]) -> None:
         if process.wait() != 0:
-            raise SimulationError(f"snakemake ended with {process.returncode}: see {self.place / 'snakemake.log'}")
+            output = self.place / "snakemake.log"
+            log("\n".join(output.read_text(errors="replace").splitlines()[-40:]))
+            raise SimulationError(f"snakemake ended with {process.returncode}: see {output}")
 
     def ledger_lines(self, chunk: int) -> int:
         path = self.structures / f"chunk-{chunk_name(chunk)}.ledger.jsonl"
