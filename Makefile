@@ -2,6 +2,7 @@
 # make test    install what is needed, run the tests
 # make install install what is needed
 # make bench   measure cost and accuracy anew, into results/bench: about an hour on one idle core
+# make soak    2000 tiny particles under random kills: the data must be an undisturbed run's; half an hour on two cores
 # make ci      everything that must hold before a merge
 # make clean   remove the environment and caches; results stay
 #
@@ -16,7 +17,7 @@ CAMPAIGN := workflow/campaigns/demo.yaml
 BENCHMARKS := potential_band convergence hrtem_engine gate_values pair_style table_length fan_in status_scale melting two_processes md_chunk md_cost zarr_store
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install demo test bench ci clean
+.PHONY: install demo test bench soak ci clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -33,6 +34,9 @@ test: $(READY)
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
+
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/soak.py
 
 ci:
 	.ci/run

@@ -7,11 +7,13 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from alloyscope.errors import PARTICLE_NOTE, AlloyscopeError
+from alloyscope.store.locks import alone
 
 # Each module in steps/ has `add_arguments(parser)` and `main(arguments)`, and its docstring is the help text.
 STAGES = (
@@ -69,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             subparsers.add_parser(name, help=summary(name))
     try:
         arguments = parser.parse_args(words)  # sections are parsed here, too
-        arguments.main(arguments)
+        output: Path | None = getattr(arguments, "manifest", None) or getattr(arguments, "out", None)
+        with alone(output) if output else nullcontext():
+            arguments.main(arguments)
     except AlloyscopeError as error:
         tell(words, error, str(error))
         return 2

@@ -27,6 +27,7 @@ Positions = NDArray[np.float64]  # (n, 3), Å
 Types = NDArray[np.int64]  # (n,), index into Simulation.species
 
 SAMPLE_EVERY = 10  # steps between temperature samples
+FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")  # LAMMPS itself ends by others: SIGABRT, SIGSEGV, SIGFPE
 WALL_eV_per_A3 = 10.0  # ASSUME stiff enough: 5 eV (far above kT at 7500 K) reach 1.1 Å into the wall
 
 
@@ -125,9 +126,9 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that gave nothing: LAMMPS refused ("error"), its process died, or it hung."""
+    """A run that gave nothing: LAMMPS refused ("error"), its process died or was killed from outside, or it hung."""
 
-    kind: Literal["error", "died", "hang"]
+    kind: Literal["error", "died", "killed", "hang"]
     reason: str
 
 
@@ -377,7 +378,7 @@ class WorkerPool:
             self._stop(seat)
             code = seat.process.exitcode
             how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-            return Failure("died", f"worker process ended: {how}")
+            return Failure("killed" if how in FROM_OUTSIDE else "died", f"worker process ended: {how}")
         if isinstance(outcome, Failure):
             self._stop(seat)
         else:

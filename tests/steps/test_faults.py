@@ -1,6 +1,8 @@
 """A kill and a full disk in the middle of writing: nothing half-written stays, the next run gives the same bytes."""
 
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from alloyscope.store.images import shard_name
 from alloyscope.store.manifests import manifest_name
 from tests.steps.synthetic_md import DETECTOR, OPTICS, PER_CHUNK, SEED, write_md_chunk
 
+OWN_MOUNTS = ("unshare", "--map-root-user", "--mount", "bash", "-c")
 IMAGING = ImagingSection(grid=256, n_slices=6, views=5, max_shift_A=1.0, checked_waves=0)
 
 
@@ -24,7 +27,7 @@ def campaign(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def hrtem(root: Path, limit: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+def hrtem_command(root: Path) -> list[str]:
     arguments = {
         "chunk": 0,
         "md-chunks": 0,
@@ -37,8 +40,11 @@ def hrtem(root: Path, limit: Callable[[], None] | None = None) -> subprocess.Pop
         "manifest": root / "hrtem" / manifest_name(0),
     }
     flags = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "alloyscope", "hrtem", *flags]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
+    return [sys.executable, "-m", "alloyscope", "hrtem", *flags]
+
+
+def hrtem(root: Path, limit: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(hrtem_command(root), stderr=subprocess.PIPE, text=True, preexec_fn=limit)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -47,9 +53,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, errors
 
 
-def contents(root: Path) -> dict[str, bytes]:
+def contents(root: Path, place: str = "hrtem") -> dict[str, bytes]:
     """Every data file under hrtem/; the manifest holds run times."""
-    folder = root / "hrtem"
+    folder = root / place
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != manifest_name(0)]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
@@ -88,3 +94,38 @@ def test_hrtem_without_space_is_one_error_and_leaves_nothing(campaign: Path) -> 
     assert "Traceback" not in errors
     assert contents(campaign) == {}
     assert not (campaign / "hrtem" / manifest_name(0)).exists()
+
+
+def small_disk_refused() -> str:
+    """Why this user cannot mount a file system of its own; empty when it can. Root is not needed where the kernel
+    lets users have namespaces."""
+    try:
+        trial = subprocess.run([*OWN_MOUNTS, "mount -t tmpfs none /mnt"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        return str(error)
+    return trial.stderr.strip()
+
+
+def test_disk_full_in_the_middle_of_a_shard(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A real file system too small for the second shard; with room made, the same command ends as if undisturbed."""
+    if refused := small_disk_refused():
+        pytest.skip(f"needs a mount of its own: {refused}")
+    assert finish(hrtem(campaign))[0] == 0
+    first, second = ((campaign / "hrtem" / shard_name(name, 0)).stat().st_size for name in ("clean", "counts"))
+    disk = tmp_path_factory.mktemp("disk")
+    words = shlex.join(hrtem_command(disk))
+    script = f"""
+        mount -t tmpfs -o size={(20_480 + first + second // 2) // 1024}k none {disk}
+        cp -r {campaign}/structures {disk}
+        {words}; echo "code $?"
+        find {disk}/hrtem -type f -printf 'left %p\\n'
+        mount -o remount,size=16m {disk}
+        {words} || exit 1
+        cp -r {disk}/hrtem {campaign}/hrtem.disk
+    """
+    done = subprocess.run([*OWN_MOUNTS, script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["code 2"]
+    refusal = next(line for line in done.stderr.splitlines() if line.startswith("alloyscope hrtem: "))
+    assert re.search(r"No space left on device\); nothing was replaced; the disk is full: make room and run", refusal)
+    assert "Traceback" not in done.stderr
+    assert contents(campaign, "hrtem.disk") == contents(campaign)

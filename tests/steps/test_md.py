@@ -1,12 +1,12 @@
 """The md step: retries, the ledger, and kills in the middle of a chunk."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ MD = MdSection.model_validate(
     }
 )
 AGCO = parameter_set("AgCo")
+STRUCTURES = "chunk-000000.extxyz"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,22 @@ def command(potential: Path, folder: Path, count: int = 4, md: MdSection = MD) -
     }
     flags = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
     return [sys.executable, "-m", "alloyscope", "md", *flags]
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    """The LAMMPS processes of a step that are alive."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def outcome(folder: Path) -> list[tuple[int, bool, str | None, int]]:
+    """What the manifest says of each particle, core time aside."""
+    slots = Manifest.read(folder / "chunk-000000.json").slots
+    return [(slot.particle, slot.valid, slot.reason, slot.attempts) for slot in slots]
 
 
 @pytest.fixture(scope="module")
@@ -103,21 +120,15 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(
         handle.write('0123456789abcdef {"digest": "cut off in the mid')
     again = subprocess.run(command(potential, tmp_path), check=True, capture_output=True, text=True)
     assert f"{finished} of 4 particles are in the ledger" in again.stderr
-    name = "chunk-000000.extxyz"
-    assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
-    slots = [
-        [(slot.particle, slot.valid, slot.reason, slot.attempts) for slot in Manifest.read(path).slots]
-        for path in (tmp_path / "chunk-000000.json", undisturbed / "chunk-000000.json")
-    ]
-    assert slots[0] == slots[1]
+    assert (tmp_path / STRUCTURES).read_bytes() == (undisturbed / STRUCTURES).read_bytes()
+    assert outcome(tmp_path) == outcome(undisturbed)
 
 
 def test_growing_a_chunk_runs_only_the_new_particles(potential: Path, undisturbed: Path, tmp_path: Path):
     subprocess.run(command(potential, tmp_path, count=2), check=True, capture_output=True)
     grown = subprocess.run(command(potential, tmp_path, count=4), check=True, capture_output=True, text=True)
     assert "2 of 4 particles are in the ledger" in grown.stderr
-    name = "chunk-000000.extxyz"
-    assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert (tmp_path / STRUCTURES).read_bytes() == (undisturbed / STRUCTURES).read_bytes()
 
 
 def test_changed_settings_do_not_use_the_old_ledger(potential: Path, tmp_path: Path):
@@ -127,33 +138,61 @@ def test_changed_settings_do_not_use_the_old_ledger(potential: Path, tmp_path: P
     assert "in the ledger" not in done.stderr
 
 
-def test_a_killed_worker_costs_an_attempt_not_the_chunk(potential: Path, tmp_path: Path):
+def test_a_killed_worker_costs_time_alone(potential: Path, tmp_path: Path):
+    """Twice the same particle: once while its worker loads LAMMPS or runs, once at the next sight."""
     longer = MD.model_copy(update={"thermalise_ps": 200.0})
-    process = subprocess.Popen(command(potential, tmp_path, count=2, md=longer), stderr=subprocess.PIPE, text=True)
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    subprocess.run(command(potential, undisturbed, 2, longer), check=True, capture_output=True)
+    process = subprocess.Popen(command(potential, disturbed, 2, longer), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert process.stderr.readline().startswith("LAMMPS runs; 2 particles to simulate")
-    (victim,) = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    time.sleep(0.1)
-    os.kill(victim.pid, signal.SIGKILL)
+    killed: list[int] = []
+    while len(killed) < 2:
+        assert process.poll() is None
+        for worker in workers(process.pid):
+            if worker.pid not in killed:
+                time.sleep(0.1)
+                worker.kill()
+                killed.append(worker.pid)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert "attempt 1: died: worker process ended: SIGKILL" in errors
-    slots = Manifest.read(tmp_path / "chunk-000000.json").slots
-    assert len(slots) == 2
-    assert max(slot.attempts for slot in slots) >= 2
+    assert errors.count("killed: worker process ended: SIGKILL; repeated with the same seed") == 2
+    assert (disturbed / STRUCTURES).read_bytes() == (undisturbed / STRUCTURES).read_bytes()
+    assert outcome(disturbed) == outcome(undisturbed)
+
+
+def test_two_processes_on_one_chunk_run_no_particle_twice(potential: Path, tmp_path: Path):
+    """What happens when Snakemake is started again while a job of its killed self still runs."""
+    longer = MD.model_copy(update={"thermalise_ps": 200.0})
+    words = command(potential, tmp_path, 4, longer)
+    first = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    ledger = tmp_path / "chunk-000000.ledger.jsonl"
+    while not ledger.exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    second = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert first.wait() == 0
+    assert f"held by process {first.pid}" in second.stderr
+    assert "4 of 4 particles are in the ledger" in second.stderr
+    assert len(ledger.read_text().splitlines()) == 4
+    Manifest.read(tmp_path / "chunk-000000.json").verify(tmp_path)
+    assert not list(tmp_path.glob(".*.lock"))
 
 
 def test_retry_policy():
     chunk = step.Chunk(MdSection(max_attempts=2), AGCO, Path("x"), 7)
     trial = step.Trial(particle(3, PARTICLES, 7))
-    hang = Failure("hang", "no result after 5 s")
-    # a hang repeats the same attempt, and so the same seed, once
-    repeated = chunk._judge(trial, hang)
-    assert isinstance(repeated, step.Trial)
-    assert (repeated.attempt, repeated.hung) == (0, True)
-    second = chunk._judge(repeated, hang)
-    assert isinstance(second, step.Trial)
-    assert (second.attempt, second.hung) == (1, False)
+    hang, killed = Failure("hang", "no result after 5 s"), Failure("killed", "worker process ended: SIGKILL")
+    # three kills and a hang repeat the same attempt, and so the same seed; what comes again then has a cause
+    repeated = trial
+    for failure in (killed, hang, killed, killed):
+        repeated = chunk._judge(repeated, failure)
+        assert isinstance(repeated, step.Trial)
+        assert repeated.attempt == 0
+    for failure in (hang, killed):
+        second = chunk._judge(repeated, failure)
+        assert isinstance(second, step.Trial)
+        assert (second.attempt, second.ended) == (1, ())
     # two clusters: the last attempt is used up, the particle fails with its reason
     apart = np.array([[[0.0, 0, 0], [30, 0, 0]]])
     last = chunk._judge(second, Trajectory(apart, np.zeros(1), 300.0, 100, 2.5))

@@ -1,6 +1,13 @@
 """The step `train`: what it writes, how it goes on after a kill, what it refuses."""
 
 import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +20,7 @@ from alloyscope.errors import ConfigError, ContractError, StoreError
 from alloyscope.instrument import DetectorSection
 from alloyscope.learn.tasks import Reading
 from alloyscope.steps import train
+from alloyscope.store.checkpoints import save_checkpoint
 from tests.steps.synthetic_images import alter, build
 
 DETECTOR = DetectorSection(dose_e_per_A2=(800.0, 1250.0))
@@ -37,6 +45,13 @@ def run(dataset: Path, out: Path, settings: TaskSettings = SETTINGS, task="readi
     options = {"seed": 0, "loader_workers": 0, **options}
     train.run(task=task, dataset=dataset, settings=settings, detector=DETECTOR, out=out, **options)
     return out
+
+
+def command(dataset: Path, out: Path, settings: TaskSettings) -> list[str]:
+    options = {"task": "reading", "dataset": dataset, "out": out}
+    options |= {"settings": settings.as_json(), "detector": DETECTOR.as_json()}
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "alloyscope", "train", *flags]
 
 
 def run_until_killed(dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
@@ -77,6 +92,30 @@ def test_killed_after_one_epoch_equals_two_in_one_go(dataset, tmp_path, monkeypa
         assert_same_weights(straight / name, killed / name)
     pd.testing.assert_frame_equal(history(straight), history(killed))
     assert history(killed)["epoch"].tolist() == [0, 1]
+
+
+def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path):
+    """Preemption as SLURM does it; the step must not end with exit code 0, which Lightning would give it."""
+    settings = SETTINGS.model_copy(update={"epochs": 12})
+    straight, preempted = run(dataset, tmp_path / "straight", settings), tmp_path / "preempted"
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    words = command(dataset, preempted, settings)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=one_thread)
+    while not (preempted / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    ended = re.search(r"reading: ended by SIGTERM in epoch (\d+); snakemake again goes on there\n$", errors)
+    assert ended, errors
+    assert not (preempted / "run.json").exists()
+    again = subprocess.run(words, check=True, capture_output=True, text=True, env=one_thread)
+    # no epoch that had ended is trained again
+    assert re.search(r"epoch (\d+) of 12", again.stderr)[1] == ended[1]
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_same_weights(straight / name, preempted / name)
+    pd.testing.assert_frame_equal(history(straight), history(preempted))
 
 
 def test_two_trainings_of_one_seed_agree_and_of_two_seeds_differ(dataset, tmp_path):
@@ -192,3 +231,16 @@ def test_refuses_a_folder_that_cannot_be_written(dataset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         run(dataset, tmp_path / "file" / "out")
+
+
+def test_checkpoint_without_space_is_one_error(tmp_path):
+    save_checkpoint(tmp_path / "last.ckpt", {"epoch": 0})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"last\.ckpt: cannot be written \(File too large\); nothing was replaced"):
+            save_checkpoint(tmp_path / "last.ckpt", {"weights": torch.zeros(65_536)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 0}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]

@@ -41,7 +41,8 @@ def test_no_space_left(tmp_path: Path) -> None:
             aside.symlink_to("/dev/full")
             aside.write_text("new")
 
-    with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\); nothing was replaced"):
+    said = r"cannot be written \(No space left on device\); nothing was replaced; the disk is full: make room and run"
+    with pytest.raises(StoreError, match=said):
         write_to_full_disk()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]

@@ -5,13 +5,14 @@ import math
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 from torch.nn import functional as F
@@ -211,6 +212,8 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # how many workers read images is the config's decision (training.loader_workers)
             warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
+            # a job is one process, whether or not the machine has SLURM
+            warnings.filterwarnings("ignore", message=r"The `srun` command is available")
             # Lightning 2.6 walks its batches with a class that torch 2.13 is about to drop
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
             yield
@@ -218,7 +221,7 @@ def quiet_lightning() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def make_trainer(**options: Any) -> Trainer:
+def make_trainer(plugins: Sequence[Any] = (), **options: Any) -> Trainer:
     """A trainer on one device, CPU or GPU, that draws no bar into a log file."""
     return Trainer(
         accelerator="auto",
@@ -228,5 +231,7 @@ def make_trainer(**options: Any) -> Trainer:
         enable_progress_bar=sys.stderr.isatty(),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        # one process, started by Snakemake: Lightning shall neither look for srun nor requeue SLURM's job
+        plugins=[LightningEnvironment(), *plugins],
         **options,
     )

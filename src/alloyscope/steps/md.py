@@ -1,8 +1,9 @@
 """Run one md chunk: particles through LAMMPS in worker processes.
 
 Writes the manifest last; beside it chunk-N.extxyz and the ledger chunk-N.ledger.jsonl. Started again after any kill,
-it redoes at most the particles that were in flight. A particle that fails is tried again with a new seed, then
-recorded as failed with its reason.
+it redoes at most the particles that were in flight. A particle whose worker is killed is run again with the same
+seed: the result does not tell. A particle that fails is tried again with a new seed, then recorded as failed with its
+reason.
 """
 
 import argparse
@@ -30,6 +31,10 @@ from alloyscope.store.ledger import Entry, Ledger
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
 
+# How often an attempt is run again, with the same seed, after an end that says nothing of the particle.
+# ASSUME kills at random do not strike one particle four times; too little memory does, and must not repeat it for ever
+REPEATS = {"killed": 3, "hang": 1}
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -37,7 +42,7 @@ class Trial:
 
     particle: Particle
     attempt: int = 0
-    hung: bool = False  # the wall clock ended this attempt once; it is repeated with the same seed
+    ended: tuple[str, ...] = ()  # kinds of failure after which this attempt was repeated
     seconds: float = 0.0
     reasons: tuple[str, ...] = field(default=())
 
@@ -84,12 +89,14 @@ class Chunk:
         system = System((element,), np.zeros(8, dtype=np.int64), cube, self.potential)
         stage = Stage(self.md.final_K, self.md.final_K, 0.01, 1.0, 20.0)
         probe = Simulation(system, (stage,), stage, 1, 1.0, seed=1, damp_ps=self.md.damp_ps)
-        for _ in range(2):  # a worker may be killed from outside, but not twice
+        for _ in range(1 + REPEATS["killed"]):
             pool.submit(-1, probe)
             outcome = pool.next_outcome()[1]
             if isinstance(outcome, Trajectory):
                 return
             failure = outcome
+            if failure.kind != "killed":
+                break
         raise SimulationError(
             f"LAMMPS cannot run with {self.potential} ({failure.kind}: {failure.reason}); "
             f"alloyscope doctor checks LAMMPS; a damaged table is made again after it is deleted"
@@ -98,8 +105,9 @@ class Chunk:
     def _judge(self, trial: Trial, outcome: Trajectory | Failure) -> Entry | Trial:
         if isinstance(outcome, Failure):
             reason, seconds = f"{outcome.kind}: {outcome.reason}", trial.seconds
-            if outcome.kind == "hang" and not trial.hung:
-                return replace(trial, hung=True)
+            if trial.ended.count(outcome.kind) < REPEATS.get(outcome.kind, 0):
+                log(f"{particle_id(trial.particle.number)}: {reason}; repeated with the same seed")
+                return replace(trial, ended=(*trial.ended, outcome.kind))
         else:
             seconds = trial.seconds + outcome.seconds
             found = verdict(
@@ -118,7 +126,7 @@ class Chunk:
         log(f"{particle_id(trial.particle.number)}: attempt {trial.attempt + 1}: {reason}")
         reasons = (*trial.reasons, reason)
         if trial.attempt + 1 < self.md.max_attempts:
-            return Trial(trial.particle, trial.attempt + 1, False, seconds, reasons)
+            return Trial(trial.particle, trial.attempt + 1, (), seconds, reasons)
         slot = Slot(trial.particle.number, False, reasons[-1], trial.attempt + 1, round(seconds, 3))
         return Entry(slot)
 

@@ -7,6 +7,7 @@ needed to go on), best.ckpt (weights), metrics.csv (a row per epoch) and, last, 
 
 import argparse
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ import pandas as pd
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from alloyscope.config import Task, TaskSettings
 from alloyscope.errors import ConfigError, StoreError
@@ -26,7 +28,7 @@ from alloyscope.plan import RECIPES
 from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.arguments import add_section
-from alloyscope.store.atomic import digest, write_json, write_text
+from alloyscope.store.atomic import digest, refused, write_json, write_text
 from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
 
 LAST, BEST, METRICS, RUN = "last.ckpt", "best.ckpt", "metrics.csv", "run.json"
@@ -127,7 +129,12 @@ def fit(module: ImageTask, data: ImageData, out: Path, resume: bool) -> None:
             callbacks=[Keeper(out, module.task)],
             plugins=[WholeFiles()],
         )
-        trainer.fit(module, datamodule=data, ckpt_path=out / LAST if resume else None, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=out / LAST if resume else None, weights_only=True)
+        except SIGTERMException:
+            # preempted: Lightning ends after the batch, but with exit code 0
+            log(f"{module.task}: ended by SIGTERM in epoch {trainer.current_epoch + 1}; snakemake again goes on there")
+            raise SystemExit(128 + signal.SIGTERM) from None
 
 
 def clear(out: Path) -> None:
@@ -136,7 +143,7 @@ def clear(out: Path) -> None:
         for name in (RUN, BEST, METRICS, LAST):
             (out / name).unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"{out}: cannot be written ({error.strerror})") from None
+        raise StoreError(refused(out, error)) from None
 
 
 def run(

@@ -1,5 +1,6 @@
 """Write aside, then rename: a file exists only if it is whole."""
 
+import errno
 import hashlib
 import json
 import os
@@ -27,11 +28,17 @@ def writing(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         aside.replace(path)
     except OSError as error:
-        where = error.filename or path
-        raise StoreError(f"{where}: cannot be written ({error.strerror or error}); nothing was replaced") from error
+        raise StoreError(refused(error.filename or path, error)) from error
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def refused(path: Path | str, error: OSError, kept: str = "nothing was replaced") -> str:
+    """What could not be written, why, what is left and, on a full disk, what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what_to_do = "; the disk is full: make room and run snakemake again" if full else ""
+    return f"{path}: cannot be written ({error.strerror or error}); {kept}{what_to_do}"
 
 
 def write_text(path: Path, text: str) -> None:

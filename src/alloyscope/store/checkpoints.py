@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
     Raises:
         StoreError: the folder cannot be written, or no space is left.
     """
+    # through memory: on a full disk torch's own writer raises an "enforce fail" that names neither file nor disk
+    content = BytesIO()
+    torch.save(dict(checkpoint), content)
     with writing(path) as aside:
-        torch.save(dict(checkpoint), aside)
+        aside.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

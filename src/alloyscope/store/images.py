@@ -23,6 +23,7 @@ from zarr.codecs import ZstdCodec
 from alloyscope.contracts import View, require
 from alloyscope.errors import StoreError
 from alloyscope.ids import chunk_name
+from alloyscope.store.atomic import refused
 from alloyscope.store.manifests import manifest_name
 from alloyscope.store.shards import read_rows
 from alloyscope.store.tables import Columns
@@ -125,7 +126,7 @@ def _folder_aside(folder: Path, name: str) -> Iterator[Path]:
         aside.mkdir(parents=True)
         yield aside
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be written ({error.strerror or error}); nothing was replaced") from error
+        raise StoreError(refused(folder, error)) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alloyscope.errors import StoreError
-from alloyscope.store.atomic import write_text
+from alloyscope.store.atomic import refused, write_text
 from alloyscope.store.manifests import Slot
 
 
@@ -54,9 +54,7 @@ class Ledger:
                 handle.flush()
                 os.fsync(handle.fileno())
         except OSError as error:
-            raise StoreError(
-                f"{self.path}: cannot be written ({error.strerror}); finished particles are kept"
-            ) from error
+            raise StoreError(refused(self.path, error, kept="finished particles are kept")) from error
 
     def _parse(self, line: str) -> Entry | None:
         check, _, content = line.partition(" ")
