@@ -84,7 +84,7 @@ def text_of(page):
 def test_page_is_self_contained_and_whole(page):
     parsed = Page(page)
     outside = [link for link in parsed.references if not link.startswith(("#", "data:image/"))]
-    assert outside == ["index.html"]
+    assert outside == ["index.html", "run.html"]
     assert not parsed.tags & {"script", "link", "iframe"}
     assert "url(" not in page
     assert {link[1:] for link in parsed.references if link.startswith("#")} == set(parsed.ids)

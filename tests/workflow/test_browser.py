@@ -19,7 +19,7 @@ pytestmark = [
 PAGES = ("index", "statistics", "run")
 SIZES = {"laptop": (1366, 768), "phone": (390, 844)}
 LEAST_FONT_PX = 12
-OPEN_ALL = "document.querySelectorAll('details').forEach(part => part.open = true)"
+OPEN = "document.querySelectorAll('details').forEach(part => part.open = {})"
 BROKEN = "[...document.images].filter(image => !(image.complete && image.naturalWidth > 0)).map(image => image.alt)"
 # what sticks out of the page; the inside of a box that scrolls may
 WIDEST = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
@@ -40,7 +40,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def faults(browser: Browser, page: Path, width: int, height: int) -> list[str]:
     """What is wrong with a page at this size."""
     visit = browser.show(page, width, height)
-    browser.value(OPEN_ALL)
+    browser.value(OPEN.format("true"))
     found = [f"asks for {url}" for url in visit.requests if not url.startswith(("file:", "data:"))]
     found += [f"console: {text}" for text in visit.complaints]
     found += [f"no picture: {alt}" for alt in browser.value(BROKEN)]
@@ -57,6 +57,7 @@ def test_page_is_whole_and_readable(browser: Browser, finished: Workplace, root:
     page = finished.path / "results" / "minimal" / "report" / f"{name}.html"
     assert faults(browser, page, *SIZES[device]) == []
     assert browser.value("document.images.length") > 0
+    browser.value(OPEN.format("false"))
     browser.screenshot(root / "results" / "screenshots" / f"{name}-{device}.png")
 
 
