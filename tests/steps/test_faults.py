@@ -125,7 +125,7 @@ def test_disk_full_in_the_middle_of_a_shard(campaign: Path, tmp_path_factory: py
     """
     done = subprocess.run([*OWN_MOUNTS, script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["code 2"]
-    refusal = next(line for line in done.stderr.splitlines() if line.startswith("alloyscope hrtem: "))
+    refusal = next(line for line in done.stderr.splitlines() if line.startswith("alloyscope hrtem: chunk 0: "))
     assert re.search(r"No space left on device\); nothing was replaced; the disk is full: make room and run", refusal)
     assert "Traceback" not in done.stderr
     assert contents(campaign, "hrtem.disk") == contents(campaign)
