@@ -1,7 +1,7 @@
 # make demo    install what is needed, run the small campaign, print the result
 # make test    install what is needed, run the tests
 # make bench   measure cost and accuracy anew, into results/bench: about an hour on one idle core
-# make soak    2000 tiny particles under random kills: the data must be an undisturbed run's; half an hour on two cores
+# make soak    2000 tiny particles under random kills: the data must be an undisturbed run's; 16 minutes on two cores
 # make ci      everything that must hold before a merge
 # make clean   remove the environment and caches; results stay
 #
