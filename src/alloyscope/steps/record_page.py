@@ -9,7 +9,7 @@ VALIDATION = "validation_"
 PAGES = {  # title → names that belong there; the first that fits
     "Potential validation": VALIDATION,
     "Molecular dynamics": r"md_|pair_style_|melting_|table_|set_speed_|two_processes_|\w+_md_core_s_|\w+_retry_rate_",
-    "Structures": r"\w+_(particles$|valid_share|core_shell_share|eta_|d_com_)",
+    "Structures": r"(?!soak_)\w+_(particles$|valid_share|core_shell_share|eta_|d_com_)",
     "Imaging": r"hrtem_|haadf_|potential_band_|grid_|band_error_|slices_|gate_|zarr_|\w+_images_per_core_s",
     "Learning": r"ordering_|size_|composition_|denoise_|interval_|loader_|train_|count_|reconstruction_",
     "Workflow": "",
