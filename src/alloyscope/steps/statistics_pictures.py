@@ -36,7 +36,7 @@ TYPICAL = (  # what makes a particle typical; lengths that grow with it would on
     "cna_surface",
 )
 SIZES = {1: ("all sizes",), 2: ("small", "large"), 3: ("small", "medium", "large")}
-PIXELS = 480
+PIXELS = 320  # drawing takes time with the third power: 2 s each, at 480 6 s
 
 
 @dataclass(frozen=True)
