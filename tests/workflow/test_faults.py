@@ -16,8 +16,6 @@ from alloyscope.steps import status
 from alloyscope.store.manifests import Manifest, manifest_name
 from tests.workflow.workplace import MINIMAL, Workplace
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 # three chunks of four particles, each about a second
 CAMPAIGN = (
     "--configfile",
@@ -81,6 +79,7 @@ def ledger(place: Workplace, chunk: int) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("victim", ["job", "snakemake and its jobs", "snakemake alone"])
 def test_killed_in_the_middle(
     fresh: Workplace, undisturbed: Workplace, monkeypatch: pytest.MonkeyPatch, victim: str
@@ -119,6 +118,7 @@ def test_killed_in_the_middle(
     assert ledger(fresh, middle)[: len(entries)] == entries
 
 
+@pytest.mark.xdist_group("faults")
 def test_second_campaign_on_the_same_folder_is_refused(fresh: Workplace, undisturbed: Workplace) -> None:
     first = start(fresh)
     wait_for(first, lambda: list(fresh.path.glob(".snakemake/locks/*.lock")))
@@ -132,6 +132,7 @@ def test_second_campaign_on_the_same_folder_is_refused(fresh: Workplace, undistu
     assert [len(ledger(fresh, chunk)) for chunk in range(3)] == [4, 4, 4]
 
 
+@pytest.mark.xdist_group("workflow")  # shares the finished campaign
 @pytest.mark.parametrize(
     ("cut", "later", "again"),
     [
