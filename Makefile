@@ -12,7 +12,7 @@ SNAKEMAKE := $(VENV)/bin/snakemake
 LOCK_STAMP := $(VENV)/.installed-lock
 READY := $(VENV)/.installed-package
 CAMPAIGN := workflow/campaigns/demo.yaml
-BENCHMARKS := potential_band convergence hrtem_engine pair_style table_length fan_in melting two_processes md_chunk md_cost zarr_store
+BENCHMARKS := potential_band convergence hrtem_engine pair_style table_length plan_scale fan_in melting two_processes md_chunk md_cost zarr_store
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo test bench ci clean
