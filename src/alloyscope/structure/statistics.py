@@ -66,7 +66,8 @@ def by_protocol(table: pd.DataFrame, descriptors: Sequence[str], by: str = "prot
     groups = table[table["valid"]].groupby(by, sort=False)
     # one column at a time: all in one long table would take 3 GB for a million particles
     found = [groups[name].agg(n="count", mean="mean", std="std").assign(descriptor=name) for name in descriptors]
-    return pd.concat(found).reset_index().reindex(columns=[by, "descriptor", "n", "mean", "std"])
+    rows: pd.DataFrame = pd.concat(found).reset_index()
+    return rows[[by, "descriptor", "n", "mean", "std"]]
 
 
 def failures(table: pd.DataFrame, alike: bool = False) -> dict[str, int]:
