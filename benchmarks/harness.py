@@ -5,14 +5,16 @@
 
 import argparse
 import math
+import os
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from alloyscope import provenance
 from alloyscope.errors import AlloyscopeError
@@ -47,6 +49,22 @@ class Figure:
     def median(cls, values: Sequence[float], unit: str, against: str) -> Self:
         """The median of several runs, between their extremes."""
         return cls(statistics.median(values), unit, against, min(values), max(values), len(values))
+
+
+def peak_MB(command: Sequence[str], cwd: Path | None = None, output: IO[str] | int = subprocess.DEVNULL) -> float:
+    """Run a program; peak resident memory [MB] of it or of the largest process it waited for.
+
+    Raises:
+        AlloyscopeError: it fails.
+    """
+    with subprocess.Popen(command, cwd=cwd, stdout=output, stderr=subprocess.STDOUT) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise AlloyscopeError(
+            f"exit code {process.returncode} of {shlex.join(command)[:300]}; run it by hand to see why"
+        )
+    return usage.ru_maxrss / 1024
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

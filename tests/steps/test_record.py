@@ -144,7 +144,7 @@ def test_recording_keeps_the_other_entries(folder: Path, tmp_path: Path) -> None
 
 
 def test_unknown_name_records_nothing(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown names: speed; known are ordering_accuracy, .*plan_200k_s"):
+    with pytest.raises(ConfigError, match=r"unknown names: speed; known are ordering_accuracy, .*setup_s"):
         run(folder=folder, names=["ordering_accuracy", "speed"], docs=tmp_path)
     with pytest.raises(ConfigError, match=r"unknown names: ordering_accuracy; .*--from FOLDER"):
         run(folder=None, names=["ordering_accuracy"], docs=tmp_path)
@@ -160,12 +160,6 @@ def test_unfinished_campaign_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "hrtem" / "chunk-000001.json").unlink()
     with pytest.raises(StoreError, match="1 of 2 chunks are finished, 2 are needed"):
         run(folder=folder, names=["small_images_per_core_s"], docs=tmp_path)
-
-
-def test_planning_needs_the_full_campaign(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("campaign: {n_particles: 5}\n")
-    with pytest.raises(ConfigError, match=r"n_particles must be 200000 to record plan_200k; got 5"):
-        run(folder=None, names=["plan_200k_s"], docs=tmp_path)
 
 
 def test_committed_page_agrees_with_the_numbers(root: Path) -> None:
@@ -240,7 +234,7 @@ def test_benchmark_keeps_its_command_and_what_it_is_against(bench: Path, tmp_pat
 
 
 def test_unknown_name_lists_the_benchmarks_too(bench: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown names: md_cost; known are md_cost_ratio, md_worker_MB, plan"):
+    with pytest.raises(ConfigError, match="unknown names: md_cost; known are md_cost_ratio, md_worker_MB, setup_s"):
         run(folder=None, names=["md_cost"], docs=tmp_path, bench=bench)
     with pytest.raises(ConfigError, match=r"unknown names: zarr_\*; .*make bench"):
         run(folder=None, names=["zarr_*"], docs=tmp_path, bench=bench)

@@ -92,7 +92,6 @@ def run(
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
     table = pd.concat([chunk_rows(manifest, images, shard) for manifest in manifests], ignore_index=True)
     table = join_labels(table, labels, structures)
-    gates.splits_disjoint(table["particle"], table["split"])
     gates.rotations_uniform(table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
 
     n_chunks = manifests[-1].chunk + 1

@@ -2,79 +2,28 @@
 
 Takes each named number from the files of a run, with its commit, config digest and the checksum of the file it comes
 from; nothing is typed. A campaign (--from) gives scores, costs and statistics of its particles; `make bench` gives the
-figures in results/bench; `alloyscope potential` gives validation_SET, every check of a parameter set. The names
-plan_200k_s and plan_200k_MB are measured here and now, by a dry run of config.yaml; setup_s is read off the
-environment that make set up in this folder. A name with * stands for every known one that fits.
+figures in results/bench; `alloyscope potential` gives validation_SET, every check of a parameter set. setup_s is read
+off the environment that make set up in this folder. A name with * stands for every known one that fits.
 """
 
 import argparse
-import os
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
-from alloyscope.config import load
-from alloyscope.errors import AlloyscopeError, ConfigError, StoreError
+from alloyscope.errors import ConfigError, StoreError
 from alloyscope.parameters import parameter_set
 from alloyscope.provenance import commit
 from alloyscope.steps.record_campaign import OWN, SCORES, STAMP, Campaign, Measure, measures
 from alloyscope.steps.record_files import benchmarks, validation, validation_name
 from alloyscope.steps.record_page import VALIDATION, Result, render
-from alloyscope.store.atomic import checksum, digest, read_json, write_json, write_text
+from alloyscope.store.atomic import checksum, read_json, write_json, write_text
 
-REPEATS = 3
 BENCH = Path("results/bench")
 
 Source = Callable[[], dict[str, Result]]
-
-
-def _dry_run() -> tuple[float, float]:
-    """Wall time [s] and peak memory [MB] of planning the full campaign."""
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--dry-run"]
-    started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise AlloyscopeError("snakemake --profile slurm --dry-run failed; run it by hand to see why")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
-
-
-def planning() -> dict[str, Result]:
-    """plan_200k_s and plan_200k_MB: median, least and most of REPEATS dry runs.
-
-    Raises:
-        ConfigError: config.yaml is not the campaign of 200 000 particles.
-    """
-    path = Path("config.yaml")
-    config = load(path)
-    if config.campaign.n_particles != 200_000:
-        raise ConfigError(f"campaign.n_particles must be 200000 to record plan_200k; got {config.campaign.n_particles}")
-    runs = [_dry_run() for _ in range(REPEATS)]
-
-    def result(values: Iterable[float], unit: str) -> Result:
-        ordered = sorted(round(value, 2) for value in values)
-        return Result(
-            value=statistics.median(ordered),
-            low=ordered[0],
-            high=ordered[-1],
-            unit=unit,
-            command="snakemake --profile slurm --dry-run",
-            date=time.strftime(STAMP),
-            commit=commit(),
-            config=digest(config.as_json()),
-            artefact=f"{path} sha256:{checksum(path)}",
-        )
-
-    return {
-        "plan_200k_s": result((seconds for seconds, _ in runs), "s"),
-        "plan_200k_MB": result((memory for _, memory in runs), "MB"),
-    }
 
 
 def setup() -> dict[str, Result]:
@@ -102,7 +51,7 @@ def setup() -> dict[str, Result]:
     return {"setup_s": result}
 
 
-MACHINE: dict[str, Source] = {"plan_200k_s": planning, "plan_200k_MB": planning, "setup_s": setup}
+MACHINE: dict[str, Source] = {"setup_s": setup}
 
 
 def _measured(name: str, measure: Measure, campaign: Campaign) -> dict[str, Result]:

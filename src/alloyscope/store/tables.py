@@ -1,7 +1,7 @@
 """Tables: Parquet with declared columns; text as other programs leave it."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,14 +28,14 @@ def write_table(path: Path, table: pd.DataFrame, columns: Columns) -> None:
         ordered.to_parquet(aside, index=False)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a Parquet table.
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a Parquet table, or the named columns of it.
 
     Raises:
-        StoreError: missing or damaged.
+        StoreError: missing or damaged, or without one of the columns.
     """
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
     except FileNotFoundError:
         raise StoreError(f"{path}: missing") from None
     except (OSError, ValueError) as error:
