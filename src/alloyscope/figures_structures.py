@@ -54,7 +54,8 @@ def _grid(rows: int, columns: int) -> tuple[Figure, Any]:
 
 def _ordered(names: pd.Series) -> list[str]:
     """The names that occur, in the order of `COLOUR`."""
-    return [name for name in COLOUR if name in set(names)]
+    known = set(names.dropna().unique())
+    return [name for name in COLOUR if name in known]
 
 
 def _histogram(axes: Axes, values: pd.Series, groups: pd.Series, density: bool = False) -> None:

@@ -139,7 +139,8 @@ def order_section(campaign: Campaign) -> dict[str, Any]:
     """Share of core-shell particles and mean d_com / R_g against what was drawn."""
     hit = (campaign.table["ordering"] == "core_shell").astype(float).where(campaign.table["ordering"].notna())
     limit = campaign.labels.d_com_over_Rg_limit
-    table = campaign.table.assign(core_shell=hit)[campaign.table["valid"]]
+    needed = ["protocol", "d_com_over_Rg", *DRAWN, *TIMES]
+    table = campaign.table[needed].assign(core_shell=hit)[campaign.table["valid"]]
 
     def figure(across: Mapping[str, str], alt: str) -> Markup | None:
         bins = []
@@ -164,7 +165,8 @@ def order_section(campaign: Campaign) -> dict[str, Any]:
 def survival_section(campaign: Campaign) -> dict[str, Any]:
     """Retries and failures, whether they prefer some particles, and whether what is left is the same for both."""
     # a structure of the user's own that failed has no known size
-    table = campaign.table.assign(n_atoms=campaign.table["n_atoms"].where(campaign.table["n_atoms"] > 0))
+    table = campaign.table[["valid", "protocol", "attempts", *DRAWN]]
+    table = table.assign(n_atoms=table["n_atoms"].where(table["n_atoms"] > 0))
     valid, rates, tests, bins = table[table["valid"]], [], [], []
     for name, group in campaign.groups("protocol", PROTOCOLS, table):
         retried = group["attempts"] > 1
@@ -274,9 +276,10 @@ def descriptor_table(campaign: Campaign) -> dict[str, Any]:
     """Mean and standard deviation of every descriptor, by order and by protocol."""
     cells: dict[tuple[str, str], tuple[float, float]] = {}
     columns: dict[str, str] = {}
+    valid = campaign.table.loc[campaign.table["valid"], ["valid", "ordering", "protocol", *DESCRIPTORS]]
     for by, order, words in (("ordering", ORDERS, WORDS), ("protocol", PROTOCOLS, PLURAL)):
-        columns |= {name: words.get(name, name) for name, _ in campaign.groups(by, order, campaign.valid)}
-        for row in statistics.by_protocol(campaign.valid, list(DESCRIPTORS), by).to_dict("records"):
+        columns |= {name: words.get(name, name) for name, _ in campaign.groups(by, order, valid[[by]])}
+        for row in statistics.by_protocol(valid, list(DESCRIPTORS), by).to_dict("records"):
             cells[row["descriptor"], row[by]] = (row["mean"], row["std"])
     rows = [
         (campaign.name(words), [cells.get((column, name)) for name in columns]) for column, words in DESCRIPTORS.items()
