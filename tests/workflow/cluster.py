@@ -41,7 +41,7 @@ class Job:
     @property
     def rule(self) -> str:
         """Rule of Snakemake, from the comment that its plugin gives every job."""
-        return self.fields["Comment"].removeprefix("rule_").split("_wildcards_")[0]
+        return self.fields.get("Comment", "").removeprefix("rule_").split("_wildcards_")[0]
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Cluster:
         assert done.returncode == 0, f"{shlex.join(command)}: {done.stderr}"
         return done.stdout
 
-    def jobs(self, rule: str | None = None) -> list[Job]:
-        """Jobs of the last five minutes (MinJobAge), finished ones too, oldest first."""
+    def jobs(self, place: Workplace) -> list[Job]:
+        """Jobs of a workplace, those that ended in the last MinJobAge too, oldest first."""
         lines = self.ask("scontrol", "--oneliner", "show", "job").splitlines()
         found = [Job(dict(re.findall(r"(\S+?)=(\S*)", line))) for line in lines if line.startswith("JobId=")]
-        return [job for job in found if rule in (None, job.rule)]
+        return [job for job in found if job.fields["WorkDir"] == str(place.path)]
 
     def begin(self, place: Workplace, *arguments: str) -> "Campaign":
         """The README's command, from the workplace's top."""
@@ -100,22 +100,27 @@ class Campaign:
     output: Path
 
     def end(self, timeout_s: float = 900) -> Answer:
-        try:
-            code = self.process.wait(timeout_s)
-        finally:
-            if self.process.poll() is None:
-                self.process.send_signal(signal.SIGINT)
-                self.process.wait()
-        return Answer(code, self.output.read_text())
+        with self._stopped_on_failure():
+            return Answer(self.process.wait(timeout_s), self.output.read_text())
 
-    def wait_for(self, happened: Callable[[], bool], timeout_s: float = 120) -> None:
+    def wait_for(self, happened: Callable[[], bool], timeout_s: float = 300) -> None:
         """Wait until something is true.
 
         Raises:
             AssertionError: the campaign ended before, or the time is over.
         """
         end = time.monotonic() + timeout_s
-        while not happened():
-            assert self.process.poll() is None, self.output.read_text()[-8000:]
-            assert time.monotonic() < end, self.output.read_text()[-8000:]
-            time.sleep(0.05)
+        with self._stopped_on_failure():
+            while not happened():
+                assert self.process.poll() is None, self.output.read_text()[-8000:]
+                assert time.monotonic() < end, self.output.read_text()[-8000:]
+                time.sleep(0.05)
+
+    @contextmanager
+    def _stopped_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+            raise

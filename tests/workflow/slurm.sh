@@ -40,7 +40,7 @@ SlurmdSpoolDir=$folder/spool
 SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd.pid
 SlurmdParameters=config_overrides
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 MpiDefault=none
 JobAcctGatherType=jobacct_gather/none
@@ -50,7 +50,7 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_min_interval=0,bf_interval=1
 GresTypes=gpu
 ReturnToService=2
-MinJobAge=300
+MinJobAge=3000
 OverTimeLimit=0
 KillWait=2
 NodeName=node NodeHostname=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=64000 Gres=gpu:1

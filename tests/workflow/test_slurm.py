@@ -66,7 +66,7 @@ def slurmed(root: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFacto
     place = Workplace.new(root, tmp_path_factory.mktemp("slurmed") / "top")
     answer = cluster.run(place, *MINIMAL)
     assert answer.code == 0, answer.text[-8000:]
-    return place, cluster.jobs()
+    return place, cluster.jobs(place)
 
 
 def test_every_chunk_is_one_job_on_its_partition(slurmed: tuple[Workplace, list[Job]]) -> None:
@@ -89,10 +89,10 @@ def test_slurm_and_this_machine_give_the_same_data(slurmed: tuple[Workplace, lis
 
 
 def test_started_again_there_is_nothing_to_do(slurmed: tuple[Workplace, list[Job]], cluster: Cluster) -> None:
-    before = len(cluster.jobs())
+    before = len(cluster.jobs(slurmed[0]))
     answer = cluster.run(slurmed[0], *MINIMAL)
     assert (answer.code, answer.jobs) == (0, {})
-    assert len(cluster.jobs()) == before
+    assert len(cluster.jobs(slurmed[0])) == before
 
 
 def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Workplace, tmp_path: Path) -> None:
@@ -140,8 +140,7 @@ class Met:
         return campaign
 
     def jobs(self) -> list[Job]:
-        """md jobs of this campaign alone."""
-        return [job for job in self.cluster.jobs("md") if job.fields["WorkDir"] == str(self.place.path)]
+        return self.cluster.jobs(self.place)
 
     def must_have_kept(self, early: list[str], undisturbed: Workplace) -> None:
         """What was done before the fault was not done again, and the end is that of the undisturbed run."""
