@@ -113,12 +113,12 @@ def test_commands_on_the_page_run_one_rule_each(finished: Workplace, results: Pa
 
 
 def test_page_on_the_run_knows_what_was_asked(results: Path) -> None:
-    """The profiles ask for extended benchmark files; md asks for four hours and 2000 MB."""
+    """The profiles ask for extended benchmark files; md asks for 16 minutes and 1250 MB."""
     page = (results / "report" / "run.html").read_text()
     row = re.search(r"<tr><td>md</td>.*?</tr>", page)
     assert row
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row[0])
-    assert (cells[1], cells[4], cells[6], cells[9]) == ("2", "4.0 h", "1", "2000 MB")
+    assert (cells[1], cells[4], cells[6], cells[9]) == ("2", "16.0 min", "1", "1250 MB")
 
 
 def test_snakemake_report_with_captions(copy: Callable[[], Workplace]) -> None:
