@@ -51,20 +51,30 @@ class Figure:
         return cls(statistics.median(values), unit, against, min(values), max(values), len(values))
 
 
+# a program starts with its parent's peak as its own: measured from a process that never grows
+MEASURE = """
+import os, resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+os.write(int(sys.argv[1]), str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss).encode())
+sys.exit(code)
+"""
+
+
 def peak_MB(command: Sequence[str], cwd: Path | None = None, output: IO[str] | int = subprocess.DEVNULL) -> float:
     """Run a program; peak resident memory [MB] of it or of the largest process it waited for.
 
     Raises:
         AlloyscopeError: it fails.
     """
-    with subprocess.Popen(command, cwd=cwd, stdout=output, stderr=subprocess.STDOUT) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise AlloyscopeError(
-            f"exit code {process.returncode} of {shlex.join(command)[:300]}; run it by hand to see why"
-        )
-    return usage.ru_maxrss / 1024
+    ours, its = os.pipe()
+    with open(ours) as answer:
+        words = [sys.executable, "-c", MEASURE, str(its), *command]
+        done = subprocess.run(words, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, pass_fds=[its], check=False)
+        os.close(its)
+        if done.returncode:
+            line = shlex.join(command)[:300]
+            raise AlloyscopeError(f"exit code {done.returncode} of {line}; run it by hand to see why")
+        return int(answer.read()) / 1024
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ import harness
 import pytest
 from harness import Figure
 
-from alloyscope.errors import ConfigError
+from alloyscope.errors import AlloyscopeError, ConfigError
 from alloyscope.steps.record_files import benchmarks
 
 FIGURES = {
@@ -65,3 +65,13 @@ def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_command_leaves_out_where_the_file_goes():
     assert harness.command("md_cost", ["--cost", "2", "--out", "elsewhere"]) == "python benchmarks/md_cost.py --cost 2"
+
+
+def test_peak_memory_is_the_programs_own() -> None:
+    """A program that fills 60 MB takes 50 to 70 more than one that fills none, however large this process has been."""
+    bytes(300_000_000)
+    small, large = (harness.peak_MB([sys.executable, "-c", f"bytearray(b'x') * {size}"]) for size in (1, 60_000_000))
+    assert small < 100
+    assert 50 < large - small < 70
+    with pytest.raises(AlloyscopeError, match="exit code 3 of"):
+        harness.peak_MB([sys.executable, "-c", "raise SystemExit(3)"])

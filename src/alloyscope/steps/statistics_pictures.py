@@ -50,15 +50,15 @@ class Picked:
 
 def picked(valid: pd.DataFrame) -> list[Picked]:
     """The typical particle of each order and size class, by order, small to large."""
-    valid = valid[valid["ordering"].isin(ORDERS)]
-    if valid.empty:
+    ordered = valid.loc[valid["ordering"].isin(ORDERS), ["ordering", *TYPICAL]]
+    if ordered.empty:
         return []
-    edges = statistics.bin_edges(valid["n_atoms"], least=1, most=3)
-    place = statistics.bin_of(valid["n_atoms"], edges)
-    classes = place + len(SIZES) * valid["ordering"].map(ORDERS.index)
+    edges = statistics.bin_edges(ordered["n_atoms"], least=1, most=3)
+    place = statistics.bin_of(ordered["n_atoms"], edges)
+    classes = place + len(SIZES) * ordered["ordering"].map(ORDERS.index)
     found = []
-    for number, index in sorted(statistics.typical(valid, TYPICAL, classes).items()):
-        sizes = valid.loc[place == place[index], "n_atoms"]
+    for number, index in sorted(statistics.typical(ordered, TYPICAL, classes).items()):
+        sizes = ordered.loc[place == place[index], "n_atoms"]
         words = f"{SIZES[len(edges) - 1][place[index]]}, {sizes.min()} to {sizes.max()} atoms"
         found.append(Picked(dict(zip(valid.columns, valid.loc[index])), words, int((classes == number).sum())))
     return found

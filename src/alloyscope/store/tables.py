@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from alloyscope.errors import ContractError, StoreError
 from alloyscope.store.atomic import writing
@@ -35,11 +36,14 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         StoreError: missing or damaged, or without one of the columns.
     """
     try:
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+        table = pd.read_parquet(path, columns=None if columns is None else list(columns))
     except FileNotFoundError:
         raise StoreError(f"{path}: missing") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: damaged or not Parquet ({error}); delete it and run snakemake again") from None
+    # of a million rows Arrow keeps 350 MB for its next table
+    pa.default_memory_pool().release_unused()
+    return table
 
 
 def read_csv(path: Path, separator: str = ",", quoted: bool = True) -> pd.DataFrame:
