@@ -104,7 +104,7 @@ def test_killed_in_the_middle(
         monkeypatch.chdir(fresh.path)
         assert "snakemake --unlock" in status.run(folder=Path("results/soak"))
         refused = fresh.snakemake(*CAMPAIGN)
-        assert refused.code == 1
+        assert refused.code == 1, refused.text[-4000:]
         assert "--unlock" in refused.text
         assert fresh.snakemake(*CAMPAIGN, "--unlock").code == 0
     again = fresh.snakemake(*CAMPAIGN)
@@ -156,7 +156,7 @@ def test_truncated_file_is_named_and_made_again(
     (results / cut).write_bytes(whole[: len(whole) // 2])
     target = ("--", f"results/minimal/{later}")
     refused = place.snakemake(*MINIMAL, *target)
-    assert refused.code == 1
+    assert refused.code == 1, refused.text[-4000:]
     named = re.search(rf"{re.escape(cut)}: .*delete (\S+|it) ?.*and run snakemake again", refused.text)
     assert named, refused.text[-4000:]
     (results / cut if named[1] == "it" else place.path / named[1]).unlink()
