@@ -53,5 +53,10 @@ rule all:
     default_target: True
     input:
         rules.plan.output.particles,
+        # by name, because Snakemake does not miss what only finished jobs have read
+        manifests("structures", plan.needed_md_chunks(CAMPAIGN)),
+        manifests("descriptors", plan.needed_imaging_chunks(CAMPAIGN)),
+        manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
+        rules.dataset.output,
         rules.statistics.output.page,
         rules.report.output.page,

@@ -111,6 +111,11 @@ def needed_imaging_chunks(config: Config) -> range:
     return range(total if config.dataset.min_chunks is None else min(config.dataset.min_chunks, total))
 
 
+def needed_md_chunks(config: Config) -> range:
+    """The md chunks of the imaging chunks that the data set waits for."""
+    return range(md_chunks_of(needed_imaging_chunks(config)[-1], config).stop)
+
+
 def split_of(particle: int, splits: SplitsSection, seed: int) -> Split:
     """Split of a particle, from its number alone: its rank within a block of SPLIT_BLOCK decides."""
     return splits_of(np.array([particle]), splits, seed)[0]

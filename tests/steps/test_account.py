@@ -148,7 +148,7 @@ def test_commands_are_those_of_this_campaign(folder):
         update={"particles": CONFIG.particles.model_copy(update={"source": "files", "files": ("own.xyz",)})}
     )
     lines = re.findall("<code>(snakemake.*)</code>", page_of(folder, own))
-    assert [line.split()[-1] for line in lines[:3]] == ["potential", "plan", "files"]
+    assert [line.split()[-1] for line in lines[:3]] == ["plan", "potential", "files"]
 
 
 def test_profile_is_the_one_the_jobs_ran_with(folder):

@@ -22,6 +22,7 @@ from alloyscope.plan import (
     job_minutes,
     md_chunks_of,
     needed_imaging_chunks,
+    needed_md_chunks,
     particle,
     rotation,
     snapshots,
@@ -47,11 +48,12 @@ def test_chunks_cover_every_particle_once(small_config: Config) -> None:
     assert [list(md_chunks_of(n, small_config)) for n in range(2)] == [[0, 1], [2]]
 
 
-@pytest.mark.parametrize(("min_chunks", "imaging"), [(None, 2), (1, 1), (9, 2)])
-def test_needed_chunks(small_config: Config, min_chunks: int | None, imaging: int) -> None:
+@pytest.mark.parametrize(("min_chunks", "imaging", "md"), [(None, 2, 3), (1, 1, 2), (9, 2, 3)])
+def test_needed_chunks(small_config: Config, min_chunks: int | None, imaging: int, md: int) -> None:
     dataset = small_config.dataset.model_copy(update={"min_chunks": min_chunks})
     config = small_config.model_copy(update={"dataset": dataset})
     assert needed_imaging_chunks(config) == range(imaging)
+    assert needed_md_chunks(config) == range(md)
 
 
 def test_particles_keep_the_bounds() -> None:

@@ -25,7 +25,7 @@ def test_second_run_has_nothing_to_do(finished: Workplace) -> None:
     [
         ("optics={n_foci: 3}", {"hrtem": 1, "gates": 1, "dataset": 1, **LEARNING}),
         ("labels={ordering: eta}", {**LABELLED, "gates": 1, "dataset": 1, **LEARNING}),
-        ("dataset={gated_images: 2}", {"gates": 1}),
+        ("dataset={gated_images: 2}", {"gates": 1, "dataset": 1, **LEARNING}),
         ("training={reading: {epochs: 3}}", {"train": 1, "evaluate": 1, "report": 1}),
         (
             "md={thermalise_ps: 2}",
@@ -39,6 +39,25 @@ def test_second_run_has_nothing_to_do(finished: Workplace) -> None:
 )
 def test_a_change_reruns_what_depends_on_it(finished: Workplace, change: str, expected: dict[str, int]) -> None:
     assert finished.jobs(*MINIMAL, "--config", change) == expected
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        (
+            "structures/chunk-000001.json",
+            {"md": 1, "describe": 1, **LABELLED, "hrtem": 1, "gates": 1, "dataset": 1, **LEARNING},
+        ),
+        ("descriptors/chunk-000000.json", {"describe": 1, **LABELLED, "gates": 1, "dataset": 1, **LEARNING}),
+        ("hrtem/chunk-000000.json", {"hrtem": 1, "gates": 1, "dataset": 1, **LEARNING}),
+        ("hrtem/dataset.json", {"dataset": 1, **LEARNING}),
+    ],
+)
+def test_what_is_lost_is_made_again(copy: Callable[[], Workplace], lost: str, expected: dict[str, int]) -> None:
+    """Also when nothing that is still to be done asks for it."""
+    place = copy()
+    (place.path / "results" / "minimal" / lost).unlink()
+    assert place.jobs(*MINIMAL) == expected
 
 
 def test_growing_computes_only_new_chunks(finished: Workplace) -> None:

@@ -10,8 +10,7 @@ rule dataset:
     input:
         manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
         structures=rules.structures.output.table,
-        # ancient: another sample of the same images examined releases nothing anew
-        gates=ancient(rules.gates.output.gates),
+        gates=rules.gates.output.gates,
     output:
         dataset=f"{RESULTS}/hrtem/dataset.json",
         images=f"{RESULTS}/hrtem/images.parquet",

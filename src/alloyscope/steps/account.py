@@ -19,7 +19,7 @@ import pandas as pd
 from alloyscope import figures
 from alloyscope.config import Config
 from alloyscope.errors import StoreError
-from alloyscope.plan import imaging_capacity, n_chunks
+from alloyscope.plan import RECIPES, imaging_capacity, n_chunks
 from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.page import embed, render
@@ -28,22 +28,7 @@ from alloyscope.store.manifests import Manifest, manifest_name, read_campaign, w
 from alloyscope.store.tables import read_csv
 from alloyscope.structure.statistics import failures
 
-RULES = (
-    "potential",
-    "plan",
-    "md",
-    "files",
-    "describe",
-    "structures",
-    "statistics",
-    "film",
-    "hrtem",
-    "gates",
-    "dataset",
-    "train",
-    "evaluate",
-    "report",
-)
+RULES = ("plan", *RECIPES)
 CHUNKED = {"md": "structures", "files": "structures", "describe": "descriptors", "hrtem": "hrtem"}  # rule → folder
 # of jobs that are not chunks: files that hold a record of the job
 ACCOUNTS = (

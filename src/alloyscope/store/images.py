@@ -282,7 +282,7 @@ class Stack:
     @contextmanager
     def _shard(self, chunk: int) -> Iterator[Path]:
         place = self.folder / shard_name(self.name, chunk)
-        mend = f"delete {self.folder / manifest_name(chunk)} and dataset.json beside it, and run snakemake again"
+        mend = f"delete {self.folder / manifest_name(chunk)} and run snakemake again"
         if not place.exists():
             raise StoreError(f"{place}: shard of chunk {chunk_name(chunk)} is missing; {mend}")
         try:
