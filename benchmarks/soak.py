@@ -93,11 +93,6 @@ class Run:
                 in_ledgers += lines
         return in_ledgers + sum(self._finished.values())
 
-    def logs(self) -> dict[Path, str]:
-        """Logs of the md jobs."""
-        folder = self.place / RESULTS / "logs" / "md"
-        return {path: path.read_text(errors="replace") for path in folder.glob("*.log")}
-
     def outcomes(self) -> Iterator[tuple[str, dict[str, str], list[tuple[int, bool, str | None, int]]]]:
         """What the manifest of each chunk says, run times aside; its files are compared with their checksums."""
         for chunk in self.chunks:
@@ -175,6 +170,9 @@ def disturbed(run: Run, killer: Killer) -> int:
     """Returns how many particles were begun again."""
     process = run.snakemake()
     killer.strike_workers(process, until=killer.snakemake_moment)
+    if process.poll() is not None:
+        run.require_end(process)
+        raise SimulationError("the campaign ended before its Snakemake was to be killed")
     orphans = psutil.Process(process.pid).children()
     process.kill()
     process.wait()
@@ -184,18 +182,17 @@ def disturbed(run: Run, killer: Killer) -> int:
     if "snakemake --unlock" not in said:
         raise SimulationError(f"alloyscope status must name the stale lock; said:\n{said}")
     run.require_end(run.snakemake("--unlock"))
-    before = run.logs()
     process = run.snakemake()
     killer.strike_workers(process)
     run.require_end(process)
     for orphan in orphans:
         with suppress(ChildProcessError):
             os.waitpid(orphan.pid, 0)
-    # a chunk that was begun again has a new log; the others still begin with what they held
-    after = run.logs()
-    texts = [*after.values(), *(text for path, text in before.items() if not after[path].startswith(text))]
+    if killer.moments or not orphans:
+        raise SimulationError(f"{len(killer.moments)} kills did not strike, {len(orphans)} jobs lost their Snakemake")
     twice = sum(map(run.ledger_lines, run.chunks)) - run.particles
-    return twice + sum(text.count("repeated with the same seed") for text in texts)
+    logs = (run.place / RESULTS / "logs" / "md").glob("*.log")
+    return twice + sum(log.read_text(errors="replace").count("repeated with the same seed") for log in logs)
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser.parse_args(words)  # sections are parsed here, too
         output: Path | None = getattr(arguments, "manifest", None) or getattr(arguments, "out", None)
-        with alone(output) if output else nullcontext():
+        with alone(output) if output and words[0] in STAGES else nullcontext():
             arguments.main(arguments)
     except AlloyscopeError as error:
         tell(words, error, str(error))

@@ -27,7 +27,7 @@ Positions = NDArray[np.float64]  # (n, 3), Å
 Types = NDArray[np.int64]  # (n,), index into Simulation.species
 
 SAMPLE_EVERY = 10  # steps between temperature samples
-FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")  # LAMMPS itself ends by others: SIGABRT, SIGSEGV, SIGFPE
+FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP")  # LAMMPS itself ends by others: SIGABRT, SIGSEGV, SIGFPE
 WALL_eV_per_A3 = 10.0  # ASSUME stiff enough: 5 eV (far above kT at 7500 K) reach 1.1 Å into the wall
 
 
@@ -374,7 +374,7 @@ class WorkerPool:
     def _receive(self, seat: _Seat) -> Trajectory | Failure:
         try:
             outcome: Trajectory | Failure = seat.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # also in the middle of its answer
             self._stop(seat)
             code = seat.process.exitcode
             how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

@@ -1,8 +1,12 @@
 """Molecular dynamics: the start, the thermostat, energy conservation, and what a failing run becomes."""
 
+import multiprocessing
 import os
+import signal
+import struct
 import time
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +194,21 @@ def test_droplets_that_drift_apart_are_held_at_the_contact_temperature(potential
         short_run(potential, replace(join, duration_ps=0.1, done=never, rearrange=None), n_atoms=22),
     )
     assert asked == [22] * 5
+
+
+def half_an_answer(connection: Connection) -> None:
+    os.write(connection.fileno(), struct.pack("!i", 1000) + b"the beginning")  # as Connection.send does: length, bytes
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_worker_killed_in_the_middle_of_its_answer():
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=half_an_answer, args=(there,))
+    process.start()
+    there.close()
+    seat = lammps_engine._Seat(process, here)
+    assert WorkerPool(1, 60)._receive(seat) == Failure("killed", "worker process ended: SIGKILL")
 
 
 def test_error_abort_and_hang_become_values_and_the_pool_goes_on(potential: Path):

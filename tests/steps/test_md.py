@@ -189,10 +189,14 @@ def test_retry_policy():
         repeated = chunk._judge(repeated, failure)
         assert isinstance(repeated, step.Trial)
         assert repeated.attempt == 0
-    for failure in (hang, killed):
-        second = chunk._judge(repeated, failure)
-        assert isinstance(second, step.Trial)
-        assert (second.attempt, second.ended) == (1, ())
+    second = chunk._judge(repeated, hang)
+    assert isinstance(second, step.Trial)
+    assert (second.attempt, second.ended) == (1, ())
+    # kills come from outside: they are never a verdict on the particle
+    with pytest.raises(
+        SimulationError, match=r"killed: .*SIGKILL, 4 times over: .*lack of memory; .*particles are kept"
+    ):
+        chunk._judge(repeated, killed)
     # two clusters: the last attempt is used up, the particle fails with its reason
     apart = np.array([[[0.0, 0, 0], [30, 0, 0]]])
     last = chunk._judge(second, Trajectory(apart, np.zeros(1), 300.0, 100, 2.5))

@@ -232,3 +232,15 @@ def test_repair_from_another_place_is_refused(folder: Path, tmp_path: Path, monk
     with pytest.raises(StoreError, match="run `alloyscope verify --repair` from the folder in which snakemake runs"):
         verify.run(folder=tmp_path / folder, mend=True)
     assert files(tmp_path / folder) == before
+
+
+def test_repair_while_snakemake_works_here_is_refused(folder: Path) -> None:
+    """Its process may be on another machine: the lock decides."""
+    (folder / "hrtem" / shard_name("clean", 0)).unlink()
+    lock = Path(".snakemake/locks/0.output.lock")
+    lock.parent.mkdir(parents=True)
+    lock.write_text("")
+    before = files(folder)
+    with pytest.raises(StoreError, match="when none is left, run `snakemake --unlock` first"):
+        verify.run(folder=folder, mend=True)
+    assert files(folder) == before

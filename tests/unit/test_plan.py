@@ -181,5 +181,7 @@ def test_minutes_follow_the_size_of_a_chunk() -> None:
     config = Config(imaging=ImagingSection(md_chunks_per_chunk=5, views=5))
     assert [job_minutes("md", config, 4), job_minutes("describe", config), job_minutes("hrtem", config)] == [60, 32, 34]
     assert job_minutes("md", config, 1) == 15 + math.ceil(4 * 200 * 13.3 / 60)
+    longer = config.md.model_copy(update={"thermalise_ps": 170.0})
+    assert job_minutes("md", config.model_copy(update={"md": longer}), 1) == 15 + math.ceil(4 * 200 * 26.6 / 60)
     double = Config(imaging=ImagingSection(md_chunks_per_chunk=5, views=10))
     assert job_minutes("hrtem", double) == 15 + math.ceil(4 * 10_000 / 18 / 60)

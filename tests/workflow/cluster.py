@@ -122,5 +122,8 @@ class Campaign:
             yield
         except BaseException:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
             raise

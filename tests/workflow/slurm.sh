@@ -95,7 +95,8 @@ daemons+=($!)
 for _ in $(seq 300); do
     if [ "$(sinfo --noheader --format=%t --partition=cpu 2>/dev/null)" = idle ]; then
         echo ready
-        cat >/dev/null
+        # not `cat`, which would keep a signal waiting
+        while read -r -t 3600 _ || [ $? -gt 128 ]; do :; done
         exit 0
     fi
     kill -0 "${daemons[@]}" 2>/dev/null || break

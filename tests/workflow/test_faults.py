@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -51,14 +53,23 @@ def outcome(place: Workplace) -> list[dict[str, object]]:
     return found
 
 
-def start(place: Workplace) -> subprocess.Popen[str]:
+@contextmanager
+def started(place: Workplace) -> Iterator[subprocess.Popen[bytes]]:
+    """The campaign, in a session of its own; whatever is left of it ends with the block."""
     command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--nocolor", *CAMPAIGN]
-    return subprocess.Popen(
-        command, cwd=place.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    with (place.path / "snakemake.out").open("w") as output:  # not a pipe: orphans would hold its end
+        process = subprocess.Popen(
+            command, cwd=place.path, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def wait_for(process: subprocess.Popen[str], begun: Callable[[], object]) -> None:
+def wait_for(process: subprocess.Popen[bytes], begun: Callable[[], object]) -> None:
     while not begun():
         assert process.poll() is None
         time.sleep(0.01)
@@ -84,30 +95,40 @@ def ledger(place: Workplace, chunk: int) -> list[str]:
 def test_killed_in_the_middle(
     fresh: Workplace, undisturbed: Workplace, monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
-    process = start(fresh)
-    wait_for(process, lambda: half_done(fresh))
-    (middle,), finished = half_done(fresh), finished_chunks(fresh)
-    done = [path for chunk in finished for path in (fresh.path / STRUCTURES).glob(f"chunk-00000{chunk}.*")]
-    done += (fresh.path / "results" / "soak" / "potential").iterdir()
-    times, entries = {path: path.stat().st_mtime_ns for path in done}, ledger(fresh, middle)
-    if victim == "job":
+    with started(fresh) as process:
+        wait_for(process, lambda: half_done(fresh))
+        (middle,), finished = half_done(fresh), finished_chunks(fresh)
+        done = [path for chunk in finished for path in (fresh.path / STRUCTURES).glob(f"chunk-00000{chunk}.*")]
+        done += (fresh.path / "results" / "soak" / "potential").iterdir()
+        times, entries = {path: path.stat().st_mtime_ns for path in done}, ledger(fresh, middle)
         (job,) = [p for p in psutil.Process(process.pid).children(recursive=True) if "alloyscope" in p.cmdline()]
-        job.kill()
-    elif victim == "snakemake alone":
-        process.kill()
-    else:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == (1 if victim == "job" else -signal.SIGKILL)
+        if victim == "job":
+            job.kill()
+        elif victim == "snakemake alone":
+            job.suspend()  # so that it still works when the same job is started once more
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == (1 if victim == "job" else -signal.SIGKILL)
 
-    if victim != "job":
-        monkeypatch.chdir(fresh.path)
-        assert "snakemake --unlock" in status.run(folder=Path("results/soak"))
-        refused = fresh.snakemake(*CAMPAIGN)
-        assert refused.code == 1, refused.text[-4000:]
-        assert "--unlock" in refused.text
-        assert fresh.snakemake(*CAMPAIGN, "--unlock").code == 0
-    again = fresh.snakemake(*CAMPAIGN)
+        if victim != "job":
+            monkeypatch.chdir(fresh.path)
+            assert "snakemake --unlock" in status.run(folder=Path("results/soak"))
+            refused = fresh.snakemake(*CAMPAIGN)
+            assert refused.code == 1, refused.text[-4000:]
+            assert "--unlock" in refused.text
+            assert fresh.snakemake(*CAMPAIGN, "--unlock").code == 0
+        if victim == "snakemake alone":
+            log = fresh.path / "results" / "soak" / "logs" / "md" / f"chunk-00000{middle}.log"
+            with ThreadPoolExecutor() as pool:
+                waiting = pool.submit(fresh.snakemake, *CAMPAIGN)
+                while f"held by process {job.pid} on" not in log.read_text() and not waiting.done():
+                    time.sleep(0.05)
+                job.resume()
+                again = waiting.result()
+            assert f"held by process {job.pid} on" in log.read_text()
+        else:
+            again = fresh.snakemake(*CAMPAIGN)
     assert again.code == 0, again.text[-4000:]
     # a job killed alone does not keep Snakemake from the others
     assert again.jobs == {"md": 1 if victim == "job" else 3 - len(finished)}
@@ -120,14 +141,13 @@ def test_killed_in_the_middle(
 
 @pytest.mark.xdist_group("faults")
 def test_second_campaign_on_the_same_folder_is_refused(fresh: Workplace, undisturbed: Workplace) -> None:
-    first = start(fresh)
-    wait_for(first, lambda: list(fresh.path.glob(".snakemake/locks/*.lock")))
-    second = fresh.snakemake(*CAMPAIGN)
-    assert second.code == 1
-    assert "Directory cannot be locked" in second.text
-    assert "no other Snakemake process" in second.text
-    text = first.communicate()[0]
-    assert first.returncode == 0, text[-4000:]
+    with started(fresh) as first:
+        wait_for(first, lambda: list(fresh.path.glob(".snakemake/locks/*.lock")))
+        second = fresh.snakemake(*CAMPAIGN)
+        assert second.code == 1
+        assert "Directory cannot be locked" in second.text
+        assert "no other Snakemake process" in second.text
+        assert first.wait() == 0, (fresh.path / "snakemake.out").read_text()[-4000:]
     assert outcome(fresh) == outcome(undisturbed)
     assert [len(ledger(fresh, chunk)) for chunk in range(3)] == [4, 4, 4]
 

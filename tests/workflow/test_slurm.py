@@ -96,7 +96,7 @@ def test_started_again_there_is_nothing_to_do(slurmed: tuple[Workplace, list[Job
 
 
 def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Workplace, tmp_path: Path) -> None:
-    """profiles/node/job.sh, on a campaign without its second md chunk and without its images."""
+    """profiles/node/job.sh, on a campaign without its second md chunk and without its images, and with a lock left."""
     top = tmp_path / "top"
     shutil.copytree(finished.path, top, symlinks=True)
     results = top / "results" / "minimal"
@@ -104,6 +104,7 @@ def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Wor
     for path in (results / "structures").glob("chunk-000001.*"):
         path.unlink()
     target = "results/minimal/hrtem/dataset.json"
+    (top / ".snakemake" / "locks" / "0.output.lock").write_text(target)  # as by a job before that was ended by its time
     cluster.ask("sbatch", "--wait", f"--chdir={top}", str(top / "profiles" / "node" / "job.sh"), *MINIMAL, "--", target)
     (log,) = top.glob("alloyscope-*.log")
     assert Answer(0, log.read_text()).jobs == dict.fromkeys(REMADE, 1)
@@ -191,11 +192,11 @@ def test_walltime_exceeded_is_tried_again_with_more(met: Met, undisturbed: Workp
 
 
 def test_drained_node_takes_no_job_but_ends_its_own(met: Met, undisturbed: Workplace) -> None:
-    with drained(met.cluster):
+    with taken(met.cluster, "drain"):
         campaign = met.begin(*ONE_CORE)
         campaign.wait_for(lambda: [job.fields["JobState"] for job in met.jobs()] == ["PENDING"])
     campaign.wait_for(lambda: bool(met.ledger))
-    with drained(met.cluster):
+    with taken(met.cluster, "drain"):
         early = met.ledger
         answer = campaign.end()
     assert answer.code == 0, answer.text[-8000:]
@@ -205,9 +206,8 @@ def test_drained_node_takes_no_job_but_ends_its_own(met: Met, undisturbed: Workp
 
 def test_lost_node_queues_its_job_again(met: Met, undisturbed: Workplace) -> None:
     campaign = met.begin_and_meet(*ONE_CORE)
-    met.cluster.ask("scontrol", "update", "nodename=node", "state=down", "reason=test")
-    early = met.ledger
-    met.cluster.ask("scontrol", "update", "nodename=node", "state=resume")
+    with taken(met.cluster, "down"):
+        early = met.ledger
     answer = campaign.end()
     assert answer.code == 0, answer.text[-8000:]
     (job,) = met.jobs()
@@ -216,8 +216,9 @@ def test_lost_node_queues_its_job_again(met: Met, undisturbed: Workplace) -> Non
 
 
 @contextmanager
-def drained(cluster: Cluster) -> Iterator[None]:
-    cluster.ask("scontrol", "update", "nodename=node", "state=drain", "reason=test")
+def taken(cluster: Cluster, state: str) -> Iterator[None]:
+    """The node in another state, until the block ends."""
+    cluster.ask("scontrol", "update", "nodename=node", f"state={state}", "reason=test")
     try:
         yield
     finally:

@@ -42,5 +42,5 @@ rule dataset:
             --detector {params.detector:q} \
             --config {params.config:q} \
             --out {output.dataset:q} \
-            2>{log:q}
+            2>>{log:q}
         """

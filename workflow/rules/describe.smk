@@ -42,5 +42,5 @@ rule describe:
             --potential-set {params.potential_set:q} \
             --potential {input.potential:q} \
             --manifest {output.manifest:q} \
-            2>{log:q}
+            2>>{log:q}
         """

@@ -36,5 +36,5 @@ rule evaluate:
             --dataset {input.dataset:q} \
             --checkpoint {params.checkpoint:q} \
             --out {params.folder:q} \
-            2>{log:q}
+            2>>{log:q}
         """

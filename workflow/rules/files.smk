@@ -34,5 +34,5 @@ rule files:
             --particles {params.particles:q} \
             --min-cluster-fraction {params.min_cluster_fraction} \
             --manifest {output.manifest:q} \
-            2>{log:q}
+            2>>{log:q}
         """

@@ -27,7 +27,7 @@ rule film:
             --film {params.film:q} \
             --seed {params.seed} \
             --out {output.film:q} \
-            2>{log:q}
+            2>>{log:q}
         """
 
 

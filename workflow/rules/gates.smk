@@ -44,5 +44,5 @@ rule gates:
             --imaging {params.imaging:q} \
             --film {input.film:q} \
             --out {output.gates:q} \
-            2>{log:q}
+            2>>{log:q}
         """

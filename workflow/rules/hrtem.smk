@@ -43,5 +43,5 @@ rule hrtem:
             --detector {params.detector:q} \
             --film {input.film:q} \
             --manifest {output.manifest:q} \
-            2>{log:q}
+            2>>{log:q}
         """

@@ -39,5 +39,5 @@ rule md:
             --potential {input.potential:q} \
             --workers {threads} \
             --manifest {output.manifest:q} \
-            2>{log:q}
+            2>>{log:q}
         """

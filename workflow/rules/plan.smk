@@ -24,5 +24,5 @@ rule plan:
         python -m alloyscope plan \
             --config {params.config:q} \
             --out {output.particles:q} \
-            2>{log:q}
+            2>>{log:q}
         """

@@ -31,5 +31,5 @@ rule potential:
         python -m alloyscope potential \
             --potential {params.potential:q} \
             --out {params.folder:q} \
-            2>{log:q}
+            2>>{log:q}
         """

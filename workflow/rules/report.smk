@@ -46,5 +46,5 @@ rule report:
             --folder {params.folder:q} \
             --config {params.config:q} \
             --out {output.page:q} \
-            2>{log:q}
+            2>>{log:q}
         """

@@ -29,5 +29,5 @@ rule statistics:
             --structures {input.structures:q} \
             --labels {params.labels:q} \
             --out {output.page:q} \
-            2>{log:q}
+            2>>{log:q}
         """

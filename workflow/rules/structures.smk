@@ -40,5 +40,5 @@ rule structures:
             --splits {params.splits:q} \
             --labels {params.labels:q} \
             --out {output.table:q} \
-            2>{log:q}
+            2>>{log:q}
         """

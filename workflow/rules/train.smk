@@ -37,5 +37,5 @@ rule train:
             --detector {params.detector:q} \
             --loader-workers {resources.loader_workers} \
             --out {params.folder:q} \
-            2>{log:q}
+            2>>{log:q}
         """

@@ -2,8 +2,8 @@
 
 Writes the manifest last; beside it chunk-N.extxyz and the ledger chunk-N.ledger.jsonl. Started again after any kill,
 it redoes at most the particles that were in flight. A particle whose worker is killed is run again with the same
-seed: the result does not tell. A particle that fails is tried again with a new seed, then recorded as failed with its
-reason.
+seed: the result does not tell; killed again and again, the step ends. A particle that fails is tried again with a new
+seed, then recorded as failed with its reason.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
 
 # How often an attempt is run again, with the same seed, after an end that says nothing of the particle.
-# ASSUME kills at random do not strike one particle four times; too little memory does, and must not repeat it for ever
+# ASSUME kills at random do not strike one particle four times; too little memory does, and says nothing of it either
 REPEATS = {"killed": 3, "hang": 1}
 
 
@@ -108,6 +108,11 @@ class Chunk:
             if trial.ended.count(outcome.kind) < REPEATS.get(outcome.kind, 0):
                 log(f"{particle_id(trial.particle.number)}: {reason}; repeated with the same seed")
                 return replace(trial, ended=(*trial.ended, outcome.kind))
+            if outcome.kind == "killed":
+                raise SimulationError(
+                    f"{reason}, {REPEATS['killed'] + 1} times over: something else ends the workers, most likely a "
+                    f"lack of memory; give the job more of it and run snakemake again; finished particles are kept"
+                )
         else:
             seconds = trial.seconds + outcome.seconds
             found = verdict(

@@ -262,8 +262,11 @@ def repair(campaign: Campaign, faults: list[Fault], profile: str) -> tuple[list[
     """
     folder, config = campaign.folder, campaign.config
     place = Workplace.of(folder)
-    if place.locked and place.alive:
-        raise StoreError(f"{folder}: snakemake works here; wait for it to end, or stop it")
+    if place.locked:  # its process may run on another machine
+        raise StoreError(
+            f"{folder}: snakemake works here, or was killed here; wait for it to end, or stop it; when none is left, "
+            f"run `snakemake --unlock` first"
+        )
     if config.folder.resolve() != folder.resolve():
         raise StoreError(
             f"{folder}: its config calls it {config.folder}; run `alloyscope verify --repair` from the folder in which "
