@@ -104,7 +104,9 @@ def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Wor
     for path in (results / "structures").glob("chunk-000001.*"):
         path.unlink()
     target = "results/minimal/hrtem/dataset.json"
-    (top / ".snakemake" / "locks" / "0.output.lock").write_text(target)  # as by a job before that was ended by its time
+    lock = top / ".snakemake" / "locks" / "0.output.lock"  # as by a job before that was ended by its time
+    lock.parent.mkdir()
+    lock.write_text(target)
     cluster.ask("sbatch", "--wait", f"--chdir={top}", str(top / "profiles" / "node" / "job.sh"), *MINIMAL, "--", target)
     (log,) = top.glob("alloyscope-*.log")
     assert Answer(0, log.read_text()).jobs == dict.fromkeys(REMADE, 1)
