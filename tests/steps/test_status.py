@@ -365,6 +365,7 @@ Finished jobid: 4 (Rule: md)
         (STARTED, Account("77")),
         (STARTED + FAILED, Account("77", True, "TIMEOUT", failures=1)),
         (STARTED + FAILED + SHOWN, Account("77", True, "TIMEOUT", failures=1)),  # a log within the log says nothing
+        (3 * (STARTED + FAILED + SHOWN), Account("77", True, "TIMEOUT", failures=3)),  # and hides none between two
         (STARTED + failed_with("None"), Account("77", True, failures=1)),
         (STARTED + failed_with(CLOUD), Account("77", True, failures=1)),
         (STARTED + failed_with("exception: no account\nof yours." + CLOUD), Account("77", True, None, EXCEPTION, 1)),

@@ -25,7 +25,8 @@ EVENT = re.compile(
     r"|^Finished jobid: (?P<finished>\d+)",
     re.MULTILINE,
 )
-SHOWN_LOG = re.compile(r"^Logfile .+:\n(=+)\n.*?^\1$", re.MULTILINE | re.DOTALL)  # holds the job's own Snakemake's log
+# a failed job's log, which holds its own Snakemake's
+SHOWN_LOG = re.compile(r"^Logfile [^\n]+:\n(=+)\n.*?^\1$", re.MULTILINE | re.DOTALL)
 SLURM_FAILURE = re.compile(r"SLURM status is: '(\w+)'")
 SBATCH_ERROR = re.compile(r"sbatch: error: (.+)")
 
