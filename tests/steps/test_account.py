@@ -67,11 +67,15 @@ def rows(text):
 
 
 def test_used_stands_beside_asked(folder):
-    """Core time of the jobs' records, 335 s, over 100 s of four threads and 300 s of one: 48 %. 512.5 MiB: 537 MB."""
+    """Core time over 100 s of four threads and 300 s of one: 84 %. 512.5 MiB: 537 MB.
+
+    Record and benchmark both end before the job: of one chunk the record knows more, 320 s, of the other the benchmark,
+    270 s.
+    """
     table = rows(page_of(folder))
-    cells = ["md", "2", "3.3 min", "5.0 min", "4.0 h", "5.6 min", "4", "48 %", "537 MB", "2000 MB"]
+    cells = ["md", "2", "3.3 min", "5.0 min", "4.0 h", "9.8 min", "4", "84 %", "537 MB", "2000 MB"]
     assert cells in table
-    assert ["hrtem", "1", "60 s", "60 s", "–", "30 s", "–", "–", "537 MB", "–"] in table
+    assert ["hrtem", "1", "60 s", "60 s", "–", "54 s", "–", "–", "537 MB", "–"] in table
 
 
 def test_job_with_one_source_alone(folder):
@@ -99,11 +103,15 @@ def test_failures_count_where_they_happen(folder):
     assert "1 particles do not fit into the field of view" in text
 
 
-def test_work_before_a_kill_is_told(folder):
-    """The ledger of the second chunk holds 40 s, its last attempt spent 15 s; the first chunk's attempt spent more."""
+def test_work_before_the_last_start_is_told(folder):
+    """The ledger of the second chunk holds 40 s, its last start spent 15 s; the first chunk's spent more.
+
+    A kill and --forcerun look alike here.
+    """
     text = page_of(folder)
     assert "hold 80 s of core time" in text
-    assert "1 chunks were killed and resumed, at least 25 s of it" in text
+    assert "1 chunks were started more than once, at least 25 s of it" in text
+    assert "killed" not in text
 
 
 def test_one_version_everywhere(folder):
@@ -151,9 +159,56 @@ def test_commands_are_those_of_this_campaign(folder):
     assert [line.split()[-1] for line in lines[:3]] == ["plan", "potential", "files"]
 
 
-def test_profile_is_the_one_the_jobs_ran_with(folder):
-    benchmark(folder, "train", 60.0, "reading-seed-0", extra=", 'slurm_partition': 'gpu'")
-    assert "snakemake --profile slurm --configfile" in page_of(folder)
+@pytest.mark.parametrize(
+    ("asked", "profile"),
+    [(", 'slurm_partition': 'gpu', 'gres': 'gpu:1'", "slurm"), (", 'gpu': 1", "profiles/node"), ("", "profiles/local")],
+)
+def test_profile_is_the_one_the_jobs_ran_with(folder, asked, profile):
+    benchmark(folder, "train", 60.0, "reading-seed-0", extra=asked)
+    text = page_of(folder)
+    assert f"snakemake --profile {profile} --configfile" in text
+    assert ("sbatch profiles/node/job.sh" in text) == (profile == "profiles/node")
+
+
+def test_first_and_last_end_are_those_of_all_clocks(folder):
+    """Summer time ends between the chunks; by its clock the first one ended later."""
+    for chunk, finished in enumerate(("2026-10-25T02:50:00+0200", "2026-10-25T02:10:00+0100")):
+        slots = [Slot(n, True) for n in range(4 * chunk, 4 * chunk + 4)]
+        manifest("md", chunk, slots, finished=finished).write(folder / "structures" / manifest_name(chunk))
+    assert '<td class="whole">2026-10-25 02:50<br>to 2026-10-25 02:10</td>' in page_of(folder)
+
+
+def test_failed_attempts_stand_in_snakemakes_logs(folder, monkeypatch):
+    """The second chunk failed twice; another campaign of the same workplace failed as well."""
+    monkeypatch.chdir(folder)
+    assert "Attempts of jobs that failed, by Snakemake’s logs: –." in page_of(folder)
+    blocks = ["SNAKEMAKE\n"]
+    chunks = [folder / "structures" / manifest_name(chunk) for chunk in range(2)]
+    for number, output in enumerate([*chunks, "results/other/structures/chunk-000000.json"]):
+        started = f"rule md:\n    output: {output}\n    jobid: {number}\n"
+        failed = f"Error in rule md:\n    message: None\n    jobid: {number}\n    output: {output}\n"
+        blocks += [(started + failed) * (2 if number else 0), started, f"Finished jobid: {number} (Rule: md)\n"]
+    log = folder / ".snakemake" / "log" / "2026-01-01T000000.000000.snakemake.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(blocks[:3]))
+    assert "by Snakemake’s logs: none." in page_of(folder)
+    log.write_text("".join(blocks))
+    assert "Attempts of jobs that failed, by Snakemake’s logs: md 2." in page_of(folder)
+
+
+def test_only_the_chunks_that_the_data_set_waits_for_are_needed(folder):
+    """One of one imaging chunk of 8 particles, that is two md chunks; of two imaging chunks by the plan."""
+    config = parse(
+        {
+            "campaign": {"name": "demo", "n_particles": 16},
+            "md": {"particles_per_chunk": 4},
+            "imaging": {"md_chunks_per_chunk": 2},
+            "dataset": {"min_chunks": 1},
+        }
+    )
+    table = rows(page_of(folder, config))
+    assert ["md", "2", "2", "8", "1", "1", "1"] in table
+    assert ["hrtem", "1", "1", "8", "1", "–", "–"] in table
 
 
 def test_page_of_a_campaign_that_has_only_begun(tmp_path):
@@ -183,6 +238,24 @@ def test_page_is_self_contained(folder):
 def test_damaged_file_is_named(folder, name, message):
     (folder / name).write_text("")
     with pytest.raises(StoreError, match=rf"{name}: {message}"):
+        page_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("record", "missing"),
+    [
+        ({}, "'stage'"),
+        ({"stage": "md", "wall_s": 1.0}, "'core_s'"),
+        (Stopwatch("md").record() | {"machine": {}}, "'cpu'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["structures/chunk-000001.json", "hrtem/gates.json"])
+def test_provenance_that_is_not_whole_is_named(folder, name, record, missing):
+    if name.startswith("structures"):
+        Manifest("md", 1, "d" * 16, (), {}, {}, record).write(folder / name)
+    else:
+        write_json(folder / name, {"gates": [], "provenance": record})
+    with pytest.raises(StoreError, match=rf"{name}: holds no provenance, or not all of it \({missing}\); delete it"):
         page_of(folder)
 
 

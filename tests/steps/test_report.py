@@ -1,6 +1,8 @@
 """The report of a campaign folder made by hand."""
 
+import html
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -100,6 +102,20 @@ def test_gallery_runs_from_low_dose_to_high_without_failed_particles(page):
 def test_configuration_is_stated(page, made):
     assert f"n_particles: {made[1].campaign.n_particles}" in page
     assert "python -m alloyscope status results/demo" in page
+
+
+def test_commands_are_quoted_for_a_shell(campaign):
+    folder, config = campaign
+    results = "my results;touch owned"
+    config = config.model_copy(update={"campaign": config.campaign.model_copy(update={"results": results})})
+    out = folder / "$(touch owned)" / "index.html"
+    report.run(folder=folder, config=config, out=out)
+    first = re.search(r"<pre>(snakemake .*?)</pre>", out.read_text(), re.DOTALL)
+    again = re.search(r"<pre>(snakemake .*? --force .*?)</pre>", out.read_text())
+    assert first
+    assert again
+    assert shlex.split(html.unescape(first[1]))[-2:] == ["status", f"{results}/demo"]
+    assert shlex.split(html.unescape(again[1]))[-2:] == ["--force", str(out)]
 
 
 def test_summary_is_a_few_plain_lines(made, page):

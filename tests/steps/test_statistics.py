@@ -1,6 +1,8 @@
 """The page on structures, from a table and structure files made by hand."""
 
+import html
 import re
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -142,6 +144,15 @@ def test_labels_that_disagree_are_counted_both_ways(page):
 def test_line_that_makes_the_page_again(page):
     assert re.search(r"<pre>python -m alloyscope statistics --structures \S+structures.parquet --labels ", page)
     assert "&#34;ordering&#34;:&#34;d_com&#34;" in page
+
+
+def test_that_line_is_quoted_for_a_shell(quick):
+    path = write(quick.parents[1] / "$(touch owned)" / "structures", planned())
+    line = re.search("<pre>(python .*?)</pre>", make(path))
+    assert line
+    words = shlex.split(html.unescape(line[1]))
+    assert words[4:6] == ["--structures", str(path)]
+    assert words[words.index("--labels") + 1] == LabelsSection().as_json()
 
 
 def test_eight_particles_of_one_protocol_and_order(quick):

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from alloyscope.config import parse
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.steps import status, status_engine
 from alloyscope.steps.status import jobs, look, run
+from alloyscope.steps.status_cost import Cost, made_of_valid
 from alloyscope.steps.status_engine import Account, Workplace, read_log
 from alloyscope.store.atomic import write_json
 from alloyscope.store.ledger import Entry, Ledger
@@ -54,11 +56,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def begin(folder: Path, name: str, content: str = '{"external_jobid": null}') -> None:
-    """Snakemake's mark of a job that has started."""
+    """Snakemake's mark of a job that has started: an md chunk, or what makes a file."""
     log = folder / "logs" / "md" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
-    output = (folder / "structures" / f"{name}.json").as_posix()
+    output = (folder / (name if "/" in name else f"structures/{name}.json")).as_posix()
     mark = Path(".snakemake") / "incomplete" / base64.urlsafe_b64encode(output.encode()).decode()
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(content)
@@ -113,6 +115,7 @@ def test_costs_by_hand(folder: Path) -> None:
     assert row(text, "md", 1) == ["md", "24 particles/h", "1440 particles/h", "0.021", "0.021"]
     assert row(text, "all") == ["all of these", "0.021", "0.021"]
     assert "GPU-hours" not in text
+    assert "core-hours used  about to go" in text
 
 
 def test_rate_of_the_last_hour_leaves_out_what_is_older(folder: Path) -> None:
@@ -129,6 +132,26 @@ def test_hours_of_gpus(folder: Path) -> None:
     text = look(folder, NOW_s)[0]
     assert row(text, "hrtem", 1)[-4:] == ["2.0", "3.0", "0.500", "0.750"]  # 4 particles are made, 6 remain
     assert row(text, "md", 1)[-4:] == ["0.021", "0.021", "0.000", "0.000"]
+
+
+def trained(folder: Path, **changes: Any) -> None:
+    """One of two trainings: two epochs of half an hour."""
+    account = {"provenance": cost(gpu="H100"), "seconds_per_epoch": [1800.0, 1800.0]}
+    write_json(folder / "training" / "reading" / "seed-0" / "run.json", account | changes)
+
+
+def test_hours_of_a_training_are_those_of_all_its_starts(folder: Path) -> None:
+    """The last start took 10 s on two cores; the epochs took an hour."""
+    trained(folder)
+    assert row(look(folder, NOW_s)[0], "train", 1)[-4:] == ["2.0", "2.0", "1.0", "1.0"]
+
+
+def test_training_on_cpus_is_ready_by_the_cores_it_keeps_busy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other training takes as long as the first, an hour on two cores."""
+    trained(folder, provenance=cost())
+    begin(folder, "training/denoising/seed-0/run.json")
+    monkeypatch.setattr(Workplace, "alive", property(lambda place: True))
+    assert row(look(folder, NOW_s)[0], "train", 1)[1] == "60.0 min"
 
 
 def test_begun_jobs_are_stopped_without_snakemake(folder: Path) -> None:
@@ -202,6 +225,73 @@ def test_squeue_is_not_asked_about_jobs_of_this_machine(
     assert not asked.exists()
 
 
+def test_results_that_are_a_link(
+    folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on clusters, where results lie on another disk than the checkout."""
+    disk = tmp_path_factory.mktemp("disk") / "results"
+    (tmp_path / "results").rename(disk)
+    (tmp_path / "results").symlink_to(disk)
+    stub_squeue(tmp_path, monkeypatch, "echo '812|RUNNING'")
+    begin(folder, "chunk-000001", '{"external_jobid": "812"}')
+    submit(folder)
+    next((Path(".snakemake") / "log").iterdir()).write_text(STARTED + FAILED)
+    for seen in (folder, disk / "small"):
+        text = run(folder=seen)
+        assert row(text, "md")[1:6] == ["1 of 3", "1", "0", "0", "1"]
+        assert "1 job of md failed: SLURM says TIMEOUT\n" in text
+
+
+def test_status_of_another_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begin(folder, "chunk-000001")
+    (tmp_path / "other" / ".snakemake").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "other")
+    assert row(run(folder=".." / folder), "md")[1:6] == ["1 of 3", "0", "0", "1", "0"]
+
+
+def begin_on_another_node(folder: Path, minutes_ago: float) -> None:
+    """A job of a Snakemake that works inside an allocation, and when it last wrote."""
+    begin(folder, "chunk-000002")
+    log = folder / "logs" / "md" / "chunk-000002.log"
+    os.utime(log, (NOW_s - 60 * minutes_ago,) * 2)
+    lock = Path(".snakemake") / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    submit(folder)
+    started = STARTED.splitlines(keepends=True)[:-1]
+    next((Path(".snakemake") / "log").iterdir()).write_text("".join(["SNAKEMAKE\n  Host: node17\n", *started]))
+
+
+def test_job_of_a_snakemake_on_another_machine_runs_while_it_writes(folder: Path) -> None:
+    begin_on_another_node(folder, minutes_ago=3.0)
+    text = look(folder, NOW_s)[0]
+    assert row(text, "md")[1:6] == ["1 of 3", "1", "0", "0", "0"]
+    assert "--unlock" not in text
+    os.utime(folder / "logs" / "md" / "chunk-000002.log", (0.0, 0.0))
+    ledger = folder / "structures" / "chunk-000002.ledger.jsonl"
+    ledger.touch()
+    os.utime(ledger, (NOW_s - 60.0,) * 2)
+    assert row(look(folder, NOW_s)[0], "md")[2] == "1"
+
+
+def test_silent_job_of_a_snakemake_on_another_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_on_another_node(folder, minutes_ago=11.0)
+    text = look(folder, NOW_s)[0]
+    assert row(text, "md")[1:6] == ["1 of 3", "0", "0", "1", "0"]
+    assert "1 job counted as stopped may still work on node17: nothing written for 10.0 min\n" in text
+    assert "if none does on another machine either, run once: snakemake --unlock" in text
+    monkeypatch.setattr(status.platform, "node", lambda: "node17")  # there it is known that no snakemake works
+    assert "may still work" not in look(folder, NOW_s)[0]
+
+
+def test_killed_here_a_moment_ago_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_on_another_node(folder, minutes_ago=0.1)
+    monkeypatch.setattr(status.platform, "node", lambda: "node17")
+    text = look(folder, NOW_s)[0]
+    assert row(text, "md")[1:6] == ["1 of 3", "0", "0", "1", "0"]
+    assert "--unlock" in text
+
+
 def test_without_slurm(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(folder, "chunk-000001")
     submit(folder, chunk_000001="812")
@@ -241,6 +331,22 @@ Error in rule md:
     output: results/small/structures/chunk-000002.json
     log: l, s (check log file(s) for error details)
 """
+UNSUBMITTED = STARTED[: STARTED.index("Job 4")]
+CLOUD = "For further error details see the cluster/cloud log and the log files of the involved rule(s)."
+EXCEPTION = "exception: no account"
+NODE_FAIL = "SLURM-job '77' failed due to a node failure, SLURM status is: 'NODE_FAIL'. Failed nodes will be excluded."
+REFUSED = f"""SLURM sbatch failed. The error message was 'sbatch: error: invalid partition specified: nix
+sbatch: error: Batch job submission failed: Invalid partition name specified'.
+    sbatch call:
+        sbatch --parsable -p nix --wrap="python -m snakemake"
+{CLOUD}"""
+REFUSAL = "sbatch: invalid partition specified: nix; Batch job submission failed: Invalid partition name specified"
+
+
+def failed_with(message: str) -> str:
+    return re.sub("(?<=message: ).*", message, FAILED)
+
+
 SHOWN = """Logfile s:
 ================================================================================
 SNAKEMAKE
@@ -257,12 +363,20 @@ Finished jobid: 4 (Rule: md)
     ("text", "expected"),
     [
         (STARTED, Account("77")),
-        (STARTED + FAILED, Account("77", True, "TIMEOUT")),
-        (STARTED + FAILED + SHOWN, Account("77", True, "TIMEOUT")),  # a log within the log says nothing
-        (STARTED + FAILED.replace("SLURM-job '77' failed, SLURM status is: 'TIMEOUT'", "None"), Account("77", True)),
-        (STARTED + FAILED + STARTED.replace("77", "78"), Account("78")),
+        (STARTED + FAILED, Account("77", True, "TIMEOUT", failures=1)),
+        (STARTED + FAILED + SHOWN, Account("77", True, "TIMEOUT", failures=1)),  # a log within the log says nothing
+        (3 * (STARTED + FAILED + SHOWN), Account("77", True, "TIMEOUT", failures=3)),  # and hides none between two
+        (STARTED + failed_with("None"), Account("77", True, failures=1)),
+        (STARTED + failed_with(CLOUD), Account("77", True, failures=1)),
+        (STARTED + failed_with("exception: no account\nof yours." + CLOUD), Account("77", True, None, EXCEPTION, 1)),
+        (STARTED + failed_with(NODE_FAIL), Account("77", True, "NODE_FAIL", failures=1)),
+        (UNSUBMITTED + failed_with(REFUSED), Account(None, True, None, REFUSAL, 1)),
+        # the third attempt was refused, the second had run
+        (2 * (STARTED + FAILED) + UNSUBMITTED + failed_with(REFUSED), Account(None, True, None, REFUSAL, 3)),
+        (STARTED + FAILED + STARTED.replace("77", "78"), Account("78", failures=1)),
         (STARTED + "Finished jobid: 4 (Rule: md)\n", Account()),
-        (STARTED + FAILED + "Finished jobid: 5 (Rule: md)\n", Account("77", True, "TIMEOUT")),
+        (STARTED + FAILED + "Finished jobid: 5 (Rule: md)\n", Account("77", True, "TIMEOUT", failures=1)),
+        ("  Host: node17\n" + STARTED, Account("77", host="node17")),
     ],
 )
 def test_snakemake_log(text: str, expected: Account) -> None:
@@ -288,13 +402,37 @@ def test_reason_of_a_job_that_slurm_ended(
     assert f"1 job of md failed: {reason}\n    see {log}\n" in run(folder=folder)
 
 
-def test_job_that_was_killed_without_a_word(folder: Path) -> None:
+EARLIER = "md 000002, particles: 2 of 4, 40 s\nalloyscope md: disk full\n"
+
+
+@pytest.mark.parametrize(
+    ("started", "message", "said", "reason"),
+    [
+        (UNSUBMITTED, "None", "", "killed or crashed; its log is empty"),
+        (UNSUBMITTED, "None", "md: 3 of 6, 40 s\n", "killed or crashed; its log ends with: md: 3 of 6, 40 s"),
+        (UNSUBMITTED, "None", None, "killed or crashed; it left no log"),
+        (STARTED, "SLURM status is: 'FAILED'", "", "killed or crashed; its log is empty; SLURM job 77"),
+        (STARTED, NODE_FAIL, "md: 3 of 6, 40 s\n", "SLURM says NODE_FAIL"),
+        (UNSUBMITTED, REFUSED, None, REFUSAL),
+        # logs are appended to: their end counts, and of a refused submission no line
+        (STARTED, NODE_FAIL, EARLIER + "md: 3 of 6, 40 s\n", "SLURM says NODE_FAIL"),
+        (UNSUBMITTED, REFUSED, EARLIER, REFUSAL),
+    ],
+)
+def test_reason_of_a_job_that_says_none(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started: str,
+    message: str,
+    said: str | None,
+    reason: str,
+) -> None:
+    stub_squeue(tmp_path, monkeypatch, "exit 0")
     submit(folder)
-    killed = FAILED.replace("SLURM-job '77' failed, SLURM status is: 'TIMEOUT'. Reason unavailable.", "None")
-    started = "".join(line for line in STARTED.splitlines(keepends=True) if "SLURM" not in line)
-    next((Path(".snakemake") / "log").iterdir()).write_text(started + killed)
-    fail(folder, "chunk-000002", "")
-    assert "1 job of md failed: killed: its log is empty\n" in run(folder=folder)
+    next((Path(".snakemake") / "log").iterdir()).write_text(started + failed_with(message))
+    seen = "no log" if said is None else f"see {fail(folder, 'chunk-000002', said)}"
+    assert f"1 job of md failed: {reason}\n    {seen}\n" in run(folder=folder)
 
 
 def test_stale_lock_names_the_mend(folder: Path) -> None:
@@ -344,15 +482,24 @@ def test_verdicts_of_the_gates(folder: Path) -> None:
         run(folder=folder)
 
 
-def test_account_without_provenance_is_named(folder: Path) -> None:
-    write_json(folder / "training" / "reading" / "seed-0" / "run.json", {})
-    with pytest.raises(StoreError, match=r"run\.json: holds no provenance; delete it and run snakemake again"):
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [({}, "'wall_s'"), ({"wall_s": 1.0, "core_s": 1.0}, "'finished'"), (cost(finished="today"), "Invalid isoformat.*")],
+)
+@pytest.mark.parametrize("name", ["training/reading/seed-0/run.json", "structures/chunk-000002.json"])
+def test_provenance_that_is_not_whole_is_named(folder: Path, name: str, changes: dict[str, Any], missing: str) -> None:
+    if name.startswith("training"):
+        write_json(folder / name, {"provenance": changes} if changes else {})
+    else:
+        Manifest("md", 2, "d", (), {}, {}, changes).write(folder / name)
+    message = rf"{name}: holds no provenance, or not all of it \({missing}\); delete it and run snakemake again"
+    with pytest.raises(StoreError, match=message):
         run(folder=folder)
 
 
-def finish(folder: Path) -> None:
+def finish(folder: Path, campaign: dict[str, Any] = CAMPAIGN) -> None:
     """Every output exists."""
-    for planned in jobs(parse(CAMPAIGN), folder).values():
+    for planned in jobs(parse(campaign), folder).values():
         for job in planned:
             if not job.output.exists() and job.output.parent.name in ("structures", "descriptors", "hrtem"):
                 Manifest("any", 0, "d", (Slot(0, True),), {}, {}, cost()).write(job.output)
@@ -377,6 +524,19 @@ def test_watch_ends_when_all_is_done(
     assert slept == [7.0, 7.0]
     assert text.count("small: 10 AgCo particles") == 3
     assert "\x1b" not in text  # not a terminal
+
+
+def test_data_set_of_the_first_chunks_ends_with_them(folder: Path) -> None:
+    """The first imaging chunk shows the four particles of the first md chunk; one of them has failed."""
+    campaign = CAMPAIGN | {"dataset": {"min_chunks": 1}}
+    write_json(folder / "plan" / "campaign.json", {"config": parse(campaign).model_dump(mode="json")})
+    assert row(run(folder=folder), "md") == ["md", "1 of 1", "0", "0", "0", "0", "3 of 4 particles, 1 failed"]
+    slots = tuple(Slot(n, n != 3) for n in range(2))
+    Manifest("hrtem", 0, "d", slots, {}, {}, cost()).write(folder / "hrtem" / "chunk-000000.json")
+    begun = made_of_valid(folder / "hrtem", parse(campaign), 3, "images", set())
+    assert begun.left == Cost(20.0)  # two of four particles took 20 s
+    finish(folder, campaign)
+    assert look(folder, NOW_s)[1]
 
 
 def test_watch_needs_a_time(folder: Path) -> None:

@@ -137,6 +137,14 @@ def test_finished_training_is_not_repeated_and_its_files_come_back(dataset, tmp_
     assert (out / "run.json").exists()
 
 
+def test_gpu_of_a_finished_training_is_not_forgotten(dataset, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "gpu", lambda: "H100")
+        out = run(dataset, tmp_path / "out", SETTINGS.model_copy(update={"epochs": 1}))
+    run(dataset, out, SETTINGS.model_copy(update={"epochs": 1}))
+    assert json.loads((out / "run.json").read_text())["provenance"]["gpu"] == "H100"
+
+
 def test_other_settings_start_afresh(dataset, tmp_path, capsys):
     out = run(dataset, tmp_path / "out")
     run(dataset, out, SETTINGS.model_copy(update={"epochs": 1}))

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = shutil.which("chromium")
+SILENT_s = 120.0
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # CI runs as root in a container; the pages are our own
@@ -67,9 +69,15 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._session = ""
-        self._ask("Browser.close")
-        self._process.wait(30)
+        if self._process.returncode is None:
+            self._session = ""
+            self._ask("Browser.close")
+            self._process.wait(30)
+            self._end()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
         self._write.close()
         self._read.close()
 
@@ -113,6 +121,9 @@ class Browser:
         """The first message that is wanted; on the way the visit takes note of the others."""
         while True:
             while b"\0" not in self._pending:
+                if not select.select([self._read], [], [], SILENT_s)[0]:
+                    self._end()
+                    raise TimeoutError(f"chromium says nothing for {SILENT_s:g} s")
                 more = self._read.read(1 << 20)
                 assert more, "chromium ended"
                 self._pending += more

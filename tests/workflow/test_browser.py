@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow import browser as browser_module
 from tests.workflow.browser import PROGRAM, Browser
 from tests.workflow.workplace import Workplace
 
@@ -59,6 +60,16 @@ def test_page_is_whole_and_readable(browser: Browser, finished: Workplace, root:
     assert browser.value("document.images.length") > 0
     browser.value(OPEN.format("false"))
     browser.screenshot(root / "results" / "screenshots" / f"{name}-{device}.png")
+
+
+def test_browser_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(browser_module, "PROGRAM", str(program))
+    monkeypatch.setattr(browser_module, "SILENT_s", 0.2)
+    with pytest.raises(TimeoutError, match=r"chromium says nothing for 0\.2 s"), Browser(tmp_path / "profile"):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_commands_on_the_page_run_one_rule_each(finished: Workplace, results: Pa
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda words: finished.snakemake("--dry-run", *words[3:]), lines))
     assert [answer.code for answer in answers] == [0] * len(lines)
-    rules = ("potential", "plan", "md", "describe", "structures", "statistics")
+    rules = ("plan", "potential", "md", "describe", "structures", "statistics")
     rules += ("hrtem", "gates", "dataset", "train", "evaluate", "report")
     several = {"md": 2, "train": 2, "evaluate": 2}
     assert [answer.jobs for answer in answers] == [*({rule: several.get(rule, 1)} for rule in rules), {"md": 1}]

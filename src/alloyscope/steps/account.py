@@ -1,8 +1,8 @@
 """Write the page "the run": what each rule cost, what failed, what it ran on, and how to run it again.
 
 Reads benchmark files, manifests and the accounts of the other steps in the results folder of a campaign, finished or
-not. Writes report/run.html, and plan/config.yaml, the resolved config that the commands on the page name. The rule
-`report` makes it too.
+not, and Snakemake's logs. Writes report/run.html, and plan/config.yaml, the resolved config that the commands on the
+page name. The rule `report` makes it too.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,19 @@ import pandas as pd
 from alloyscope import figures
 from alloyscope.config import Config
 from alloyscope.errors import StoreError
-from alloyscope.plan import RECIPES, imaging_capacity, n_chunks
+from alloyscope.plan import RECIPES, needed_imaging_chunks, needed_md_chunks
 from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.page import embed, render
+from alloyscope.steps.status import jobs
+from alloyscope.steps.status_engine import Workplace
 from alloyscope.store.atomic import read_json, write_text
-from alloyscope.store.manifests import Manifest, manifest_name, read_campaign, write_settings
+from alloyscope.store.manifests import Manifest, from_record, manifest_name, read_campaign, write_settings
 from alloyscope.store.tables import read_csv
 from alloyscope.structure.statistics import failures
 
 RULES = ("plan", *RECIPES)
-CHUNKED = {"md": "structures", "files": "structures", "describe": "descriptors", "hrtem": "hrtem"}  # rule → folder
+CHUNKED = ("structures", "descriptors", "hrtem")  # folders
 # of jobs that are not chunks: files that hold a record of the job
 ACCOUNTS = (
     "potential/validation.json",
@@ -50,7 +54,8 @@ RECORDED = JOB | {
     "machine": "string",
     "versions": "object",
 }
-MEASURED = JOB | {"threads": "float64", "asked_MB": "float64", "asked_s": "float64", "slurm": "bool"}
+MEASURED = JOB | {"threads": "float64", "asked_MB": "float64", "asked_s": "float64", "profile": "string"}
+PROFILES = ("slurm", "profiles/node", "profiles/local")  # a campaign may have run with several: the first is named
 
 
 @dataclass(frozen=True)
@@ -76,15 +81,16 @@ class Run:
         """
         manifests: dict[str, list[Manifest]] = {}
         rows = []
-        for place in dict.fromkeys(CHUNKED.values()):
+        for place in CHUNKED:
             for path in sorted((folder / place).glob("chunk-*.json")):
                 manifest = Manifest.read(path)
                 manifests.setdefault(manifest.stage, []).append(manifest)
-                rows.append(record_row(path.stem, manifest.provenance))
+                rows.append(from_record(partial(record_row, path.stem), manifest.provenance, path))
         for path in (path for pattern in ACCOUNTS for path in sorted(folder.glob(pattern))):
-            if record := read_json(path).get("provenance"):
-                per_run = path.name in ("run.json", "metrics.json")
-                rows.append(record_row("-".join(path.parts[-3:-1]) if per_run else record["stage"], record))
+            content = read_json(path)
+            if "provenance" in content:
+                name = "-".join(path.parts[-3:-1]) if path.name in ("run.json", "metrics.json") else ""
+                rows.append(from_record(partial(record_row, name), content["provenance"], path))
         measured = [row for rule in RULES for row in benchmark_rows(folder / "benchmarks" / rule)]
         return cls(table(rows, RECORDED), table(measured, MEASURED), manifests)
 
@@ -95,14 +101,14 @@ class Run:
         return [rule for rule in RULES if rule in seen and rule != "report"]
 
     def jobs(self) -> pd.DataFrame:
-        """One row per job: wall time of the whole process, core time counted to its end, memory, what it asked for.
+        """One row per job: wall time of the whole process, core time, memory, what it asked for.
 
         What only one of the two sources knows is taken from that one.
         """
         both = self.measured.merge(self.records, "outer", ["rule", "name"], suffixes=("", "_recorded"))
         both["wall_s"] = both["wall_s"].fillna(both["wall_s_recorded"])
-        # a benchmark samples core time every 30 s and misses the last of it
-        both["core_s"] = both["core_s_recorded"].fillna(both["core_s"])
+        # a benchmark samples every 30 s and misses the last of it, a record is written before the job's last files
+        both["core_s"] = both[["core_s", "core_s_recorded"]].max(axis=1)
         # the record knows the largest process at any moment, the benchmark all of them at some
         both["peak_MB"] = both[["peak_MB", "peak_MB_recorded"]].max(axis=1)
         return both[[*JOB, "threads", "asked_MB", "asked_s"]]
@@ -113,18 +119,17 @@ def table(rows: list[tuple[Any, ...]], columns: dict[str, str]) -> pd.DataFrame:
 
 
 def record_row(name: str, record: dict[str, Any]) -> tuple[Any, ...]:
-    """A step's own record as a row of `RECORDED`."""
-    machine = record["machine"]
+    """A step's own record as a row of `RECORDED`; without a name, its stage's only job."""
     return (
         record["stage"],
-        name,
+        name or record["stage"],
         record["wall_s"],
         record["core_s"],
         record["peak_memory_MB"] * MB_PER_MIB,
-        record["finished"],
+        datetime.fromisoformat(record["finished"]).isoformat(),
         record["recipe"],
         record["commit"] or "–",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_GB']:.0f} GB",
+        "{cpu}, {cores} cores, {memory_GB:.0f} GB".format_map(record["machine"]),
         record["versions"],
     )
 
@@ -145,7 +150,7 @@ def benchmark_rows(folder: Path) -> Iterator[tuple[Any, ...]]:
                 row.get("threads", float("nan")),
                 resource(asked, "mem_mb"),
                 60 * resource(asked, "runtime"),
-                "'slurm_partition'" in asked,
+                "slurm" if "'slurm_partition'" in asked else "profiles/node" if "'gpu'" in asked else "profiles/local",
             )
 
 
@@ -178,11 +183,10 @@ def cost_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def survival_rows(run: Run, config: Config) -> list[dict[str, Any]]:
-    """Chunks and particles of each chunked rule: finished, failed there, tried again, resumed after a kill."""
+    """Chunks and particles of each chunked rule: finished, failed there, tried again, started again."""
     rows, lost = [], set[int]()
     for rule, manifests in run.manifests.items():
-        simulated = rule in ("md", "files")
-        size = config.md.particles_per_chunk if simulated else imaging_capacity(config)
+        needed = needed_md_chunks(config) if rule in ("md", "files") else needed_imaging_chunks(config)
         slots = [slot for manifest in manifests for slot in manifest.slots]
         failed = [slot for slot in slots if not slot.valid and slot.particle not in lost]
         lost |= {slot.particle for slot in failed}
@@ -191,13 +195,13 @@ def survival_rows(run: Run, config: Config) -> list[dict[str, Any]]:
             {
                 "rule": rule,
                 "chunks": len(manifests),
-                "planned": n_chunks(config.campaign.n_particles, size),
+                "needed": len(needed),
                 "particles": len(slots),
                 "failed": len(failed),
                 "retried": sum(slot.attempts > 1 for slot in slots) if rule == "md" else None,
                 "core_s": sum(slot.seconds for slot in slots) if rule == "md" else None,
-                "resumed": sum(spent > 0 for spent in before_s),
-                "resumed_s": sum(before_s),
+                "restarted": sum(spent > 0 for spent in before_s),
+                "restarted_s": sum(before_s),
                 "outside_field": sum(manifest.counts.get("outside_field", 0) for manifest in manifests),
                 "reasons": failures(
                     pd.DataFrame({"valid": False, "reason": [slot.reason for slot in failed]}), alike=True
@@ -208,8 +212,19 @@ def survival_rows(run: Run, config: Config) -> list[dict[str, Any]]:
 
 
 def earlier_s(manifest: Manifest) -> float:
-    """Core time in a chunk's ledger that its last attempt cannot have spent; a killed attempt left it."""
+    """Core time in a chunk's ledger that its last start cannot have spent: an earlier one did, killed or finished."""
     return max(0.0, sum(slot.seconds for slot in manifest.slots) - float(manifest.provenance["core_s"]))
+
+
+def failed_attempts(folder: Path, config: Config) -> dict[str, int] | None:
+    """Of each stage how often its jobs ended with an error, as far back as the logs go; None: no log knows its jobs."""
+    accounts = Workplace.of(folder).accounts()
+    known = {
+        stage: [accounts[output] for job in of if (output := job.output.resolve()) in accounts]
+        for stage, of in jobs(config, folder).items()
+    }
+    counts = {stage: sum(account.failures for account in found) for stage, found in known.items()}
+    return {stage: count for stage, count in counts.items() if count} if any(known.values()) else None
 
 
 def place_rows(run: Run) -> list[dict[str, Any]]:
@@ -218,8 +233,9 @@ def place_rows(run: Run) -> list[dict[str, Any]]:
     for rule in run.rules:
         mine = run.records[run.records["rule"] == rule]
         if len(mine):
+            ends = sorted(mine["finished"], key=datetime.fromisoformat)
             found = {name: list(mine[name].value_counts().index) for name in ("recipe", "commit", "machine")}
-            rows.append({"rule": rule, "first": mine["finished"].min(), "last": mine["finished"].max()} | found)
+            rows.append({"rule": rule, "first": ends[0], "last": ends[-1]} | found)
     return rows
 
 
@@ -282,7 +298,7 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
     watch = Stopwatch("report")
     found = Run.read(folder)
     costs = cost_rows(found)
-    profile = "slurm" if found.measured["slurm"].any() else "profiles/local"
+    profile = min(found.measured["profile"], key=PROFILES.index, default=PROFILES[-1])
     settings = write_settings(folder, config)
     named = config.folder / settings.relative_to(folder)
     page = render(
@@ -294,6 +310,7 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
         if costs
         else None,
         survival=survival_rows(found, config),
+        failed=failed_attempts(folder, config),
         gates=gate_rows(folder),
         places=place_rows(found),
         versions=version_rows(found),

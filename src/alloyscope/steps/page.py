@@ -2,6 +2,7 @@
 
 import base64
 import html
+import shlex
 from io import BytesIO
 from typing import Any
 
@@ -56,5 +57,6 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     made.filters |= {"number": number, "duration": duration, "thousands": thousands, "p_value": p_value}
+    made.filters["quote"] = lambda word: shlex.quote(str(word))
     made.globals |= {"interval": interval, "mean_and_spread": mean_and_spread}
     return made.get_template(template).render(**content)

@@ -2,22 +2,24 @@
 
 Reads the resolved config that the rule `plan` wrote, manifests, ledgers, logs, Snakemake's own records under
 `.snakemake/` and, for jobs that Snakemake gave to SLURM, squeue. Prints per stage: jobs done, running, queued, stopped
-and failed, what was made, how fast, core- and GPU-hours spent and about to go; then failures with reason and log.
+and failed, what was made, how fast, core- and GPU-hours used and about to go; then failures with reason and log.
 Changes nothing.
 """
 
 import argparse
+import platform
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alloyscope.config import Config, Task
 from alloyscope.errors import ConfigError
 from alloyscope.ids import chunk_name
-from alloyscope.plan import imaging_capacity, n_chunks
+from alloyscope.plan import needed_imaging_chunks, needed_md_chunks
 from alloyscope.steps.status_cost import Cost, HOUR_s, Made, gates_text, made_of_jobs, made_of_valid, masked, md_made
 from alloyscope.steps.status_engine import Account, Queue, Workplace, ask_squeue, owner
 from alloyscope.store.manifests import read_campaign
@@ -27,6 +29,7 @@ TASKS: tuple[Task, ...] = ("reading", "denoising")
 SHOWN = 5  # jobs or logs that a line lists by name
 WATCH_EVERY_s = 30.0  # ASSUME often enough to look at, and rare enough for a cluster's squeue
 LOG_END = 65_536  # bytes
+SILENT_s = 600.0  # ASSUME a job that works writes more often: a particle or an epoch ends, or tens of images
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class StageStatus:
     running: list[tuple[Job, str | None]] = field(default_factory=list)  # with the SLURM job
     queued: int = 0
     stopped: int = 0
+    away: Counter[str] = field(default_factory=Counter)  # of the stopped, those that may work on another machine
     failed: list[Failure] = field(default_factory=list)
 
     @property
@@ -71,14 +75,14 @@ class StageStatus:
 
 
 def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:
-    """Every job of the campaign by stage, in the order of the workflow."""
+    """Every job that the campaign waits for by stage, in the order of the workflow."""
     runs = [f"seed-{seed}" for seed in config.training.seeds]
 
     def single(stage: str, output: str) -> list[Job]:
         return [Job(folder / output, folder / "logs" / stage / f"{stage}.log")]
 
-    def chunked(stage: str, place: str, capacity: int) -> list[Job]:
-        names = map(chunk_name, range(n_chunks(config.campaign.n_particles, capacity)))
+    def chunked(stage: str, place: str, chunks: range) -> list[Job]:
+        names = map(chunk_name, chunks)
         return [Job(folder / place / f"chunk-{n}.json", folder / "logs" / stage / f"chunk-{n}.log") for n in names]
 
     def per_run(stage: str, output: str) -> list[Job]:
@@ -91,12 +95,12 @@ def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:
     return {
         "potential": single("potential", "potential/validation.json"),
         "plan": single("plan", "plan/particles.parquet"),
-        config.particles.source: chunked(config.particles.source, "structures", config.md.particles_per_chunk),
-        "describe": chunked("describe", "descriptors", imaging_capacity(config)),
+        config.particles.source: chunked(config.particles.source, "structures", needed_md_chunks(config)),
+        "describe": chunked("describe", "descriptors", needed_imaging_chunks(config)),
         "structures": single("structures", "structures/structures.parquet"),
         "statistics": single("statistics", "report/statistics.html"),
         **({"film": single("film", "film/carbon.extxyz")} if config.imaging.film.share > 0 else {}),
-        "hrtem": chunked("hrtem", "hrtem", imaging_capacity(config)),
+        "hrtem": chunked("hrtem", "hrtem", needed_imaging_chunks(config)),
         "gates": single("gates", "hrtem/gates.json"),
         "dataset": single("dataset", "hrtem/dataset.json"),
         "train": per_run("train", "training/{task}/{run}/run.json"),
@@ -137,15 +141,32 @@ def last_line(log: Path) -> str:
 
 
 def reason_of_failure(stage: str, job: Job, account: Account) -> str | None:
-    """Why a job that is not done has failed: its own words, else SLURM's; None when neither says that it has."""
-    said, _, own = last_line(job.log).partition(f"alloyscope {stage}: ")
+    """Why a job that is not done has failed; None when nothing says that it has.
+
+    Of a job that SLURM did not take, the log tells of an earlier attempt at most. Any other job's own error comes
+    first, then SLURM's word.
+    """
+    if account.message:
+        return account.message
+    last = last_line(job.log)
+    said, _, own = last.partition(f"alloyscope {stage}: ")
     if own and not said:
         return own
     if not account.failed:
         return None
     if account.slurm_state not in (None, "FAILED"):
         return f"SLURM says {account.slurm_state}"
-    return said or "killed: its log is empty" + ("" if account.slurm is None else f"; SLURM job {account.slurm}")
+    left = f"its log ends with: {last}" if last else "its log is empty" if job.log.exists() else "it left no log"
+    return f"killed or crashed; {left}" + ("" if account.slurm is None else f"; SLURM job {account.slurm}")
+
+
+def written_lately(job: Job, now_s: float) -> bool:
+    """Whether its log or its ledger was written a short time ago."""
+    for path in (job.log, job.output.with_suffix(".ledger.jsonl")):
+        with suppress(OSError):
+            if now_s - path.stat().st_mtime < SILENT_s:
+                return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -156,16 +177,21 @@ class Records:
     accounts: dict[Path, Account]
     queue: Queue
     alive: bool
+    locked: bool
 
     @classmethod
     def read(cls, place: Workplace, folder: Path, missing: Sequence[Path]) -> "Records":
         """Records of jobs that are not done; squeue is asked only where one of them went to SLURM."""
         marks, accounts = place.started(), place.accounts()
         to_slurm = any(marks.get(output) or accounts.get(output, Account()).slurm for output in missing)
-        return cls(marks, accounts, ask_squeue(owner(folder)) if to_slurm else Queue(), place.alive)
+        return cls(marks, accounts, ask_squeue(owner(folder)) if to_slurm else Queue(), place.alive, place.locked)
+
+    def elsewhere(self, account: Account) -> bool:
+        """Whether the Snakemake that started a job may be at work on another machine."""
+        return self.locked and account.host not in ("", platform.node())
 
 
-def stage_status(stage: str, planned: list[Job], records: Records, made: Made) -> StageStatus:
+def stage_status(stage: str, planned: list[Job], records: Records, made: Made, now_s: float) -> StageStatus:
     found = StageStatus(stage, len(planned), made)
     for job in planned:
         if job.output.exists():
@@ -179,6 +205,12 @@ def stage_status(stage: str, planned: list[Job], records: Records, made: Made) -
             found.queued += 1
         elif state == "running" or (output in records.marks and records.alive):
             found.running.append((job, slurm))
+        elif output in records.marks and slurm is None and records.elsewhere(account):
+            if written_lately(job, now_s):
+                found.running.append((job, None))
+            else:
+                found.stopped += 1
+                found.away[account.host] += 1
         elif output in records.marks:
             found.stopped += 1
         elif reason := reason_of_failure(stage, job, account):
@@ -216,7 +248,7 @@ def table_of_costs(stages: list[StageStatus], now_s: float) -> list[str]:
     if not begun:
         return []
     with_gpu = any(s.made.spent.gpu_s for s in begun)
-    head = ["stage", "last hour", "on the whole", "ready in", "core-hours", "about to go"]
+    head = ["stage", "last hour", "on the whole", "ready in", "core-hours used", "about to go"]
     rows = [head + ["GPU-hours", "about to go"] * with_gpu]
 
     def costs(spent: Cost, left: Cost | None) -> list[str]:
@@ -236,7 +268,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def notes(stages: list[StageStatus], records: Records, place: Workplace, folder: Path) -> Iterator[str]:
+def notes(stages: list[StageStatus], records: Records, folder: Path) -> Iterator[str]:
     for s in stages:
         if named := [f"{job.log.stem} ({slurm})" for job, slurm in s.running if slurm]:
             yield f"{s.stage} on SLURM: {listed(named)}"
@@ -248,12 +280,18 @@ def notes(stages: list[StageStatus], records: Records, place: Workplace, folder:
             classes[masked(failure.reason)].append(failure)
         for alike in sorted(classes.values(), key=len, reverse=True):
             yield f"{len(alike)} {'job' if len(alike) == 1 else 'jobs'} of {s.stage} failed: {alike[0].reason}"
-            yield f"    see {listed([str(failure.job.log) for failure in alike])}"
+            logs = [str(failure.job.log) for failure in alike if failure.job.log.exists()]
+            yield f"    see {listed(logs)}" if logs else "    no log"
         for reason, count in s.made.reasons.most_common():
             yield f"{count} particles failed in {s.stage}: {reason}"
     if records.queue.fault:
         yield f"squeue says nothing of the jobs on SLURM: {records.queue.fault}"
-    if place.locked and not records.alive and not any(s.running or s.queued for s in stages):
+    for host, count in sum((s.away for s in stages), Counter[str]()).items():
+        yield (
+            f"{count} {'job' if count == 1 else 'jobs'} counted as stopped may still work on {host}: "
+            f"nothing written for {duration(SILENT_s)}"
+        )
+    if records.locked and not records.alive and not any(s.running or s.queued for s in stages):
         yield (
             "locked, but no snakemake process of this machine works here; if none does on another machine either, "
             "run once: snakemake --unlock"
@@ -272,13 +310,13 @@ def look(folder: Path, now_s: float) -> tuple[str, bool]:
     missing = [job.output.resolve() for of in planned.values() for job in of if not job.output.exists()]
     records = Records.read(place, folder, missing)
     made = made_by_stage(config, folder, planned)
-    stages = [stage_status(stage, of, records, made.get(stage, Made())) for stage, of in planned.items()]
+    stages = [stage_status(stage, of, records, made.get(stage, Made()), now_s) for stage, of in planned.items()]
     low, high = config.particles.n_atoms
     head = (
         f"{config.campaign.name}: {config.campaign.n_particles} {''.join(config.particles.species)} particles of "
         f"{low}–{high} atoms, {config.imaging.views} images each"
     )
-    said = list(notes(stages, records, place, folder))
+    said = list(notes(stages, records, folder))
     lines = [head, *table_of_jobs(stages), *table_of_costs(stages, now_s), *([""] * bool(said)), *said]
     return "\n".join(lines) + "\n", all(s.done == s.planned for s in stages)
 

@@ -3,17 +3,17 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from alloyscope.config import Config
 from alloyscope.errors import StoreError
-from alloyscope.plan import imaging_capacity, n_chunks
+from alloyscope.plan import imaging_capacity, needed_imaging_chunks, needed_md_chunks
 from alloyscope.store.atomic import read_json
-from alloyscope.store.manifests import Manifest, Slot, manifest_name
+from alloyscope.store.manifests import Manifest, Slot, from_record, manifest_name
 
 HOUR_s = 3600.0
 SLOT = '"slot": '  # in a line of a ledger
@@ -24,7 +24,7 @@ class Cost:
     """Time of processors.
 
     Attributes:
-        core_s: Core-seconds.
+        core_s: Core-seconds worked, not booked.
         gpu_s: Seconds that jobs with a GPU took.
     """
 
@@ -84,12 +84,22 @@ def masked(reason: str) -> str:
     return re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", reason)
 
 
-def cost_of(provenance: dict[str, Any]) -> Cost:
-    return Cost(provenance["core_s"], provenance["wall_s"] if provenance.get("gpu") else 0.0)
+def numbers_of(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What is needed here of a step's record."""
+    return {
+        "wall_s": float(provenance["wall_s"]),
+        "core_s": float(provenance["core_s"]),
+        "at_s": datetime.fromisoformat(provenance["finished"]).timestamp(),
+        "gpu": provenance.get("gpu"),
+    }
 
 
-def ended(provenance: dict[str, Any], made: int) -> Ended:
-    return Ended(datetime.fromisoformat(provenance["finished"]).timestamp(), provenance["wall_s"], made)
+def cost_of(numbers: dict[str, Any]) -> Cost:
+    return Cost(numbers["core_s"], numbers["wall_s"] if numbers["gpu"] else 0.0)
+
+
+def ended(numbers: dict[str, Any], made: int) -> Ended:
+    return Ended(numbers["at_s"], numbers["wall_s"], made)
 
 
 def ledger_slots(path: Path) -> Iterator[Slot]:
@@ -105,29 +115,34 @@ def ledger_slots(path: Path) -> Iterator[Slot]:
                 continue
 
 
-def manifests_in(folder: Path, config: Config, capacity: int) -> dict[int, Manifest]:
-    """Manifests by chunk.
+def manifests_in(folder: Path, chunks: range) -> dict[int, Manifest]:
+    """Manifests by chunk, of their provenance what is needed here.
 
     Raises:
         StoreError: one is damaged.
     """
-    chunks = range(n_chunks(config.campaign.n_particles, capacity))
-    return {n: Manifest.read(folder / manifest_name(n)) for n in chunks if (folder / manifest_name(n)).exists()}
+    found = {}
+    for chunk in chunks:
+        if (path := folder / manifest_name(chunk)).exists():
+            manifest = Manifest.read(path)
+            found[chunk] = replace(manifest, provenance=from_record(numbers_of, manifest.provenance, path))
+    return found
 
 
-def cores_per_job(manifests: Iterable[Manifest]) -> float:
-    ratios = [m.provenance["core_s"] / max(m.provenance["wall_s"], 1e-3) for m in manifests]
+def cores_per_job(records: Sequence[dict[str, Any]]) -> float:
+    ratios = [record["core_s"] / max(record["wall_s"], 1e-3) for record in records]
     return max(1.0, sum(ratios) / len(ratios)) if ratios else 1.0
 
 
 def md_made(folder: Path, config: Config) -> tuple[Made, set[int]]:
     """Of md, or of files in its place; and the particles that failed."""
-    each, total = config.md.particles_per_chunk, config.campaign.n_particles
-    found = manifests_in(folder, config, each)
+    chunks = needed_md_chunks(config)
+    total = min(len(chunks) * config.md.particles_per_chunk, config.campaign.n_particles)
+    found = manifests_in(folder, chunks)
     slots = [slot for manifest in found.values() for slot in manifest.slots]
     # an interrupted chunk's provenance knows its last start alone, its slots know the particles' time alone
     spent_s = sum(max(m.provenance["core_s"], sum(slot.seconds for slot in m.slots)) for m in found.values())
-    for chunk in range(n_chunks(total, each)):
+    for chunk in chunks:
         ledger = (folder / manifest_name(chunk)).with_suffix(".ledger.jsonl")
         if chunk not in found and ledger.exists():
             begun = list(ledger_slots(ledger))
@@ -138,7 +153,7 @@ def md_made(folder: Path, config: Config) -> tuple[Made, set[int]]:
         text=f"{len(slots) - len(failed)} of {total} particles" + (f", {len(failed)} failed" if failed else ""),
         spent=Cost(spent_s),
         left=Cost(spent_s) * ((total - len(slots)) / len(slots)) if slots else None,
-        cores_per_job=cores_per_job(found.values()),
+        cores_per_job=cores_per_job([manifest.provenance for manifest in found.values()]),
         unit="particles",
         ended=tuple(ended(manifest.provenance, len(manifest.slots)) for manifest in found.values()),
         reasons=Counter(masked(slot.reason or "no reason given") for slot in failed),
@@ -148,7 +163,9 @@ def md_made(folder: Path, config: Config) -> tuple[Made, set[int]]:
 
 def made_of_valid(folder: Path, config: Config, each: int, what: str, failed_before: set[int]) -> Made:
     """Of a stage in imaging chunks that makes `each` things of every valid particle."""
-    found = manifests_in(folder, config, imaging_capacity(config)).values()
+    chunks = needed_imaging_chunks(config)
+    total = min(len(chunks) * imaging_capacity(config), config.campaign.n_particles)
+    found = manifests_in(folder, chunks).values()
     things = sum(len(manifest.valid_particles) for manifest in found) * each
     particles = sum(len(manifest.slots) for manifest in found)
     outside = sum(manifest.counts.get("outside_field", 0) for manifest in found)
@@ -157,8 +174,8 @@ def made_of_valid(folder: Path, config: Config, each: int, what: str, failed_bef
     return Made(
         text=f"{things} {what}" + (f", {outside} particles outside the field of view" if outside else ""),
         spent=spent,
-        left=spent * ((config.campaign.n_particles - particles) / particles) if particles else None,
-        cores_per_job=cores_per_job(found),
+        left=spent * ((total - particles) / particles) if particles else None,
+        cores_per_job=cores_per_job([manifest.provenance for manifest in found]),
         unit=what,
         ended=tuple(ended(manifest.provenance, len(manifest.valid_particles) * each) for manifest in found),
         reasons=Counter(masked(slot.reason or "no reason given") for slot in new),
@@ -173,12 +190,17 @@ def made_of_jobs(accounts: Iterable[Path], planned: int) -> Made:
     """
     found = []
     for path in accounts:
-        try:
-            found.append(read_json(path)["provenance"])
-        except KeyError:
-            raise StoreError(f"{path}: holds no provenance; delete it and run snakemake again") from None
-    spent = sum((cost_of(provenance) for provenance in found), Cost())
-    return Made(spent=spent, left=spent * ((planned - len(found)) / len(found)) if found else None)
+        content = read_json(path)
+        record = from_record(numbers_of, content.get("provenance", {}), path)
+        # a training that was resumed records its last start; its epochs are those of all starts
+        longer = max(1.0, sum(content.get("seconds_per_epoch", ())) / max(record["wall_s"], 1e-3))
+        found.append(record | {name: longer * record[name] for name in ("wall_s", "core_s")})
+    spent = sum((cost_of(record) for record in found), Cost())
+    return Made(
+        spent=spent,
+        left=spent * ((planned - len(found)) / len(found)) if found else None,
+        cores_per_job=cores_per_job(found),
+    )
 
 
 def gates_text(path: Path) -> str:

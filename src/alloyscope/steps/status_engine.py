@@ -5,7 +5,7 @@ import json
 import os
 import re
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,17 +16,19 @@ LOGS_MB = 64
 SQUEUE_TIMEOUT_s = 10.0
 # of Snakemake's log: the blocks of started and failed jobs, and what became of them
 EVENT = re.compile(
-    r"^(?P<error>Error in rule) .*"
+    r"^Error in rule .*:\n(?:    message: (?P<message>(?:.*\n)*?))?    jobid: (?P<failed>\d+)"
     r"|^(?:local)?rule .*:$"
-    r"|^    message: (?P<message>.+)"
+    r"|^  Host: (?P<host>.+)"
     r"|^    jobid: (?P<job>\d+)"
     r"|^    output: (?P<output>.+)"
     r"|^Job (?P<submitted>\d+) has been submitted with SLURM jobid (?P<slurm>\S+)"
     r"|^Finished jobid: (?P<finished>\d+)",
     re.MULTILINE,
 )
-SHOWN_LOG = re.compile(r"^Logfile .+:\n(=+)\n.*?^\1$", re.MULTILINE | re.DOTALL)  # holds the job's own Snakemake's log
-SLURM_FAILURE = re.compile(r"SLURM-job '(?P<slurm>[^']+)' failed, SLURM status is: '(?P<state>\w+)'")
+# a failed job's log, which holds its own Snakemake's
+SHOWN_LOG = re.compile(r"^Logfile [^\n]+:\n(=+)\n.*?^\1$", re.MULTILINE | re.DOTALL)
+SLURM_FAILURE = re.compile(r"SLURM status is: '(\w+)'")
+SBATCH_ERROR = re.compile(r"sbatch: error: (.+)")
 
 
 @dataclass(frozen=True)
@@ -37,42 +39,60 @@ class Account:
         slurm: Id of its SLURM job.
         failed: It ended with an error, and was not started again.
         slurm_state: How SLURM says that it failed, e.g. TIMEOUT.
+        message: Why Snakemake could not give it to SLURM.
+        failures: How often it ended with an error.
+        host: Where the Snakemake that started it last works.
     """
 
     slurm: str | None = None
     failed: bool = False
     slurm_state: str | None = None
+    message: str = ""
+    failures: int = 0
+    host: str = ""
+
+
+def failure(slurm: str | None, message: str) -> Account:
+    """Of a job whose error Snakemake shows with this message."""
+    if state := SLURM_FAILURE.search(message):
+        return Account(slurm, True, state[1])
+    said = message.partition("For further error details")[0].strip().splitlines()
+    refused = "; ".join(text.rstrip("'.") for text in SBATCH_ERROR.findall(message))
+    first = "" if said in ([], ["None"]) else said[0]
+    return Account(slurm, True, message=f"sbatch: {refused}" if refused else first)
 
 
 def read_log(text: str, accounts: dict[str, Account]) -> None:
     """Bring accounts, by output, up to date with the log of one run of Snakemake."""
     outputs: dict[str, list[str]] = {}  # of a job, by its number in this run
     submitted: dict[str, str] = {}
-    error, message = False, ""
     named: list[str] = []
+    host = ""
 
     def change(job: str, account: Account) -> None:
-        accounts.update(dict.fromkeys(outputs.get(job, ()), account))
+        for output in outputs.get(job, ()):
+            before = accounts.get(output, Account()).failures
+            accounts[output] = replace(account, failures=before + account.failed, host=host)
 
     for event in EVENT.finditer(SHOWN_LOG.sub("", text)):
         match event.lastgroup:
-            case "message":
-                message = event["message"]
+            case "host":
+                host = event["host"]
             case "output":  # a started job's block names it before its number
                 named = event["output"].split(", ")
-            case "job" if error:
-                state = SLURM_FAILURE.search(message)
-                change(event["job"], Account(submitted.get(event["job"]), True, state["state"] if state else None))
             case "job" if named:
                 outputs[event["job"]] = named
                 change(event["job"], Account())
             case "slurm":  # the last group of its line
                 submitted[event["submitted"]] = event["slurm"]
                 change(event["submitted"], Account(event["slurm"]))
+            case "failed":
+                change(event["failed"], failure(submitted.pop(event["failed"], None), event["message"] or ""))
+                named = []
             case "finished":
                 change(event["finished"], Account())
-            case None | "error":
-                error, message, named = event.lastgroup == "error", "", []
+            case None:
+                named = []
 
 
 @dataclass(frozen=True)
@@ -83,8 +103,9 @@ class Workplace:
 
     @classmethod
     def of(cls, folder: Path) -> "Workplace":
-        places = [Path.cwd(), *folder.resolve().parents]
-        return cls(next((place for place in places if (place / ".snakemake").is_dir()), Path.cwd()))
+        # where results are a link, the folder that Snakemake runs in may be none of their own parents
+        places = [*folder.absolute().parents, Path.cwd(), *folder.resolve().parents]
+        return cls(next((place for place in places if (place / ".snakemake").is_dir()), Path.cwd()).resolve())
 
     @property
     def locked(self) -> bool:
@@ -109,7 +130,7 @@ class Workplace:
         for mark in marks.rglob("*"):
             path = decoded("".join(part.removeprefix("@") for part in mark.relative_to(marks).parts))
             if path is not None:
-                found[self.root / path] = external_job(mark)
+                found[(self.root / path).resolve()] = external_job(mark)
         return found
 
     def accounts(self) -> dict[Path, Account]:
@@ -124,7 +145,7 @@ class Workplace:
         accounts: dict[str, Account] = {}
         for log in reversed(chosen):
             read_log(log.read_text(errors="replace"), accounts)
-        return {self.root / output: account for output, account in accounts.items()}
+        return {(self.root / output).resolve(): account for output, account in accounts.items()}
 
 
 def decoded(name: str) -> str | None:

@@ -26,7 +26,7 @@ from alloyscope.learn.networks import PIXEL_MULTIPLE
 from alloyscope.learn.tasks import Card, ImageTask, make_trainer, new_task, quiet_lightning, scaling
 from alloyscope.plan import RECIPES
 from alloyscope.progress import log
-from alloyscope.provenance import Stopwatch
+from alloyscope.provenance import Stopwatch, gpu
 from alloyscope.steps.arguments import add_section
 from alloyscope.store.atomic import digest, refused, write_json, write_text
 from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
@@ -51,7 +51,7 @@ class Keeper(Checkpoint):
         self.started = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "best": self.best}
+        return {"rows": self.rows, "best": self.best, "gpu": gpu()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.best = list(state_dict["rows"]), state_dict["best"]
@@ -185,6 +185,8 @@ def finish(out: Path, card: Card, released: Released, watch: Stopwatch) -> None:
         | {"state_dict": best["state_dict"], "epoch": best["epoch"], "global_step": last["global_step"]},
     )
     write_text(out / METRICS, metrics_csv(rows))
+    record = watch.record()
+    record["gpu"] = record["gpu"] or state.get("gpu")  # with nothing left to train this process has touched none
     write_json(
         out / RUN,
         {
@@ -202,7 +204,7 @@ def finish(out: Path, card: Card, released: Released, watch: Stopwatch) -> None:
             "seconds_per_epoch": [row["seconds"] for row in rows],
             "scaling": {"ln_n_atoms": [card.centre[0], card.spread[0]], "fraction": [card.centre[1], card.spread[1]]},
             "last_epoch": rows[-1],
-            "provenance": watch.record(),
+            "provenance": record,
         },
     )
 

@@ -1,10 +1,10 @@
 """Manifests: the one declared output of a chunk job, written last, the arbiter of what is done."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -12,6 +12,8 @@ from alloyscope.config import Config, parse
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.ids import chunk_name
 from alloyscope.store.atomic import checksum, read_json, write_json, write_text
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,20 @@ class Manifest:
                     f"{folder / name}: damaged, its SHA-256 differs from manifest {chunk_name(self.chunk)}; "
                     f"delete {folder / manifest_name(self.chunk)} and run snakemake again"
                 )
+
+
+def from_record(make: Callable[[dict[str, Any]], T], record: Any, path: Path) -> T:
+    """What `make` reads from the record that a step left of itself in a file.
+
+    Raises:
+        StoreError: the record lacks something that `make` needs.
+    """
+    try:
+        return make(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path}: holds no provenance, or not all of it ({error}); delete it and run snakemake again"
+        ) from None
 
 
 def read_campaign(folder: Path) -> Config:
