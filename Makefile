@@ -51,7 +51,7 @@ $(LOCK_STAMP): envs/requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-compile -r envs/requirements.lock
 	@# on both cores, and also where PYTHONDONTWRITEBYTECODE would leave every start to compile anew
-	-@$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib
+	@$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 
 $(READY): pyproject.toml $(LOCK_STAMP)

@@ -40,6 +40,13 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
+# what `alloyscope status` reads, before any job has run
+onstart:
+    from alloyscope.store.manifests import write_campaign
+
+    write_campaign(Path(RESULTS, "plan", "campaign.json"), CAMPAIGN)
+
+
 # the failed jobs by their own words, after all that Snakemake and the cluster say of them
 onerror:
     shell("python -m alloyscope status {RESULTS:q} >&2 2>/dev/null || true")

@@ -18,11 +18,18 @@
 #SBATCH --output=alloyscope-%j.log
 #SBATCH --open-mode=append
 # ten minutes before the end Snakemake is told to start nothing more; what still runs at the end goes on in the next job
-#SBATCH --signal=B:INT@600
+#SBATCH --signal=B:TERM@600
 
 # your centre's modules, if the environment needs any:  module load …
 [ -f .venv/bin/activate ] && source .venv/bin/activate
 export OMP_NUM_THREADS=1
-# a job that was ended by its time or with its node has left Snakemake's lock; singleton: no other one is running
-snakemake --profile profiles/node --unlock "$@"
-exec snakemake --profile profiles/node "$@"
+# there while a job of this file works here: found at the start, the last one was ended, and Snakemake's lock is its own
+mark=.snakemake/node-job
+[ ! -e "$mark" ] || snakemake --profile profiles/node --unlock "$@"
+mkdir -p .snakemake && touch "$mark"
+snakemake --profile profiles/node "$@" &
+trap 'kill -TERM $!' TERM
+wait $! || wait $!  # once more after the signal
+code=$?
+rm -f "$mark"
+exit $code

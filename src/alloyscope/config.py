@@ -4,6 +4,7 @@ Unit suffixes stand in the key names.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ from alloyscope.sections import (
     parse_section,
 )
 from alloyscope.units import electron_wavelength_A, fcc_111_spacing_A
+
+FROZEN = "ALLOYSCOPE_CONFIG"  # environment variable
 
 Protocol = Literal["gas_quench", "droplets"]
 Split = Literal["train", "validation", "calibration", "test"]
@@ -195,6 +198,20 @@ class Config(Section):
             mode="json", exclude={"campaign": {"results", "n_particles"}} | dict.fromkeys(later, True)
         )
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def frozen(content: Any, main: bool) -> Any:
+    """The config as the process that began a run of Snakemake read it, for the processes that it starts too.
+
+    On a cluster each job reads the config's files again, in which a user may have begun to plan something else.
+
+    Args:
+        content: As this process read it.
+        main: Whether this is the process that begins.
+    """
+    if main:
+        os.environ[FROZEN] = json.dumps(content)
+    return json.loads(os.environ[FROZEN]) if FROZEN in os.environ else content
 
 
 def parse(content: Any) -> Config:

@@ -221,6 +221,9 @@ def test_page_of_a_campaign_that_has_only_begun(tmp_path):
 
 
 def test_page_is_self_contained(folder):
+    assert not [link for link in Page(page_of(folder)).references if not link.startswith(("#", "data:image/"))]
+    for name in ("index.html", "statistics.html"):
+        (folder / "report" / name).touch()
     parsed = Page(page_of(folder))
     outside = [link for link in parsed.references if not link.startswith(("#", "data:image/"))]
     assert outside == ["index.html", "statistics.html"]

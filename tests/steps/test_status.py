@@ -183,8 +183,13 @@ def test_jobs_on_slurm(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert asked.read_text() == f"--noheader --user {folder.owner()} --format %i|%T\n"
 
 
-def test_job_that_left_slurm_has_stopped(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("alive", [False, True])
+def test_job_that_left_slurm_has_stopped(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    """Cancelled, say, and not yet begun again by the Snakemake of a new start."""
     stub_squeue(tmp_path, monkeypatch, "exit 0")
+    monkeypatch.setattr(Workplace, "alive", property(lambda place: alive))
     begin(folder, "chunk-000001")
     submit(folder, chunk_000001="812")
     assert row(run(folder=folder), "md")[1:6] == ["1 of 3", "0", "0", "1", "0"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from alloyscope.config import Config, json_schema, load, parse
+from alloyscope.config import FROZEN, Config, frozen, json_schema, load, parse
 from alloyscope.errors import ConfigError
 from alloyscope.sections import LogUniform, bounds
 
@@ -75,6 +75,16 @@ from alloyscope.sections import LogUniform, bounds
 def test_refuses(content: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(content)
+
+
+def test_jobs_read_the_config_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real thing is in tests/workflow/test_slurm.py."""
+    monkeypatch.delenv(FROZEN, raising=False)
+    edited = {"campaign": {"n_particles": 9}}
+    assert frozen(edited, main=False) == edited  # a cluster that hands no environment on
+    assert frozen({"campaign": {"n_particles": 8}}, main=True) == {"campaign": {"n_particles": 8}}
+    assert frozen(edited, main=False) == {"campaign": {"n_particles": 8}}
+    assert frozen(edited, main=True) == edited  # the next start
 
 
 def test_lists_every_fault_at_once() -> None:

@@ -104,12 +104,15 @@ def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Wor
     for path in (results / "structures").glob("chunk-000001.*"):
         path.unlink()
     target = "results/minimal/hrtem/dataset.json"
-    lock = top / ".snakemake" / "locks" / "0.output.lock"  # as by a job before that was ended by its time
+    lock = top / ".snakemake" / "locks" / "0.output.lock"
     lock.parent.mkdir()
     lock.write_text(target)
+    mark = top / ".snakemake" / "node-job"  # a job before was ended by its time
+    mark.touch()
     cluster.ask("sbatch", "--wait", f"--chdir={top}", str(top / "profiles" / "node" / "job.sh"), *MINIMAL, "--", target)
     (log,) = top.glob("alloyscope-*.log")
     assert Answer(0, log.read_text()).jobs == dict.fromkeys(REMADE, 1)
+    assert not mark.exists()
     must_hold_the_same(results, finished.path / "results" / "minimal")
 
 
@@ -194,9 +197,12 @@ def test_walltime_exceeded_is_tried_again_with_more(met: Met, undisturbed: Workp
 
 
 def test_drained_node_takes_no_job_but_ends_its_own(met: Met, undisturbed: Workplace) -> None:
+    """And a job takes its settings from the start of the campaign, whatever its files say by then."""
     with taken(met.cluster, "drain"):
         campaign = met.begin(*ONE_CORE)
         campaign.wait_for(lambda: [job.fields["JobState"] for job in met.jobs()] == ["PENDING"])
+        settings = met.place.path / MINIMAL[1]
+        settings.write_text(settings.read_text().replace("hold_ps: 5", "hold_ps: 6") + "\nlabels: {ordering: eta}\n")
     campaign.wait_for(lambda: bool(met.ledger))
     with taken(met.cluster, "drain"):
         early = met.ledger

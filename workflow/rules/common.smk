@@ -15,7 +15,7 @@ from alloyscope.parameters import parameter_set
 os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 try:
-    CAMPAIGN = settings.parse(config)
+    CAMPAIGN = settings.parse(settings.frozen(config, workflow.is_main_process))
 except ConfigError as error:
     raise WorkflowError(f"the config is faulty:\n{error}") from None
 

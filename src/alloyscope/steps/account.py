@@ -91,7 +91,7 @@ class Run:
             if "provenance" in content:
                 name = "-".join(path.parts[-3:-1]) if path.name in ("run.json", "metrics.json") else ""
                 rows.append(from_record(partial(record_row, name), content["provenance"], path))
-        measured = [row for rule in RULES for row in benchmark_rows(folder / "benchmarks" / rule)]
+        measured = list(all_benchmarks(folder))
         return cls(table(rows, RECORDED), table(measured, MEASURED), manifests)
 
     @property
@@ -152,6 +152,16 @@ def benchmark_rows(folder: Path) -> Iterator[tuple[Any, ...]]:
                 60 * resource(asked, "runtime"),
                 "slurm" if "'slurm_partition'" in asked else "profiles/node" if "'gpu'" in asked else "profiles/local",
             )
+
+
+def all_benchmarks(folder: Path) -> Iterator[tuple[Any, ...]]:
+    for rule in RULES:
+        yield from benchmark_rows(folder / "benchmarks" / rule)
+
+
+def profile_of(folder: Path) -> str:
+    """Snakemake profile that the jobs of a results folder ran with."""
+    return min((row[-1] for row in all_benchmarks(folder)), key=PROFILES.index, default=PROFILES[-1])
 
 
 def resource(asked: str, name: str) -> float:
@@ -298,7 +308,8 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
     watch = Stopwatch("report")
     found = Run.read(folder)
     costs = cost_rows(found)
-    profile = min(found.measured["profile"], key=PROFILES.index, default=PROFILES[-1])
+    profile = profile_of(folder)
+    pages = {"index.html": "report of the whole campaign", "statistics.html": "statistics of the structures"}
     settings = write_settings(folder, config)
     named = config.folder / settings.relative_to(folder)
     page = render(
@@ -316,6 +327,7 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
         versions=version_rows(found),
         commands=commands(config, named, profile),
         profile=profile,
+        pages={name: words for name, words in pages.items() if out.with_name(name).exists()},
         own=watch.record(),
     )
     write_text(out, page)

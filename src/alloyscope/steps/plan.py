@@ -18,10 +18,9 @@ from alloyscope.plan import particle, split_of
 from alloyscope.progress import progress
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.files import OWN
-from alloyscope.store.atomic import digest, write_json
+from alloyscope.store.manifests import write_campaign
 from alloyscope.store.tables import write_table
 
-CAMPAIGN = "campaign.json"
 COLUMNS = {
     "particle": "int64",
     "particle_id": "string",
@@ -66,14 +65,7 @@ def planned(config: Config) -> pd.DataFrame:
 def run(*, config: Config, out: Path) -> None:
     watch = Stopwatch("plan")
     write_table(out, planned(config), COLUMNS)
-    write_json(
-        out.with_name(CAMPAIGN),
-        {
-            "config": config.model_dump(mode="json"),
-            "digest": digest(config.as_json()),
-            "provenance": watch.record(),
-        },
-    )
+    write_campaign(out.with_name("campaign.json"), config, watch.record())
 
 
 def whole_config(text: str) -> Config:

@@ -272,9 +272,9 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
         released=released,
         own=watch.record(),
     )
-    account.run(folder=folder, config=config, out=out.with_name("run.html"))
     write_text(out.with_name("summary.txt"), "\n".join(lines) + "\n")
     write_text(out, page)
+    account.run(folder=folder, config=config, out=out.with_name("run.html"))
     log(f"{out}: written, {len(page.encode()) / 1000:.0f} kB")
 
 

@@ -186,6 +186,10 @@ class Records:
         to_slurm = any(marks.get(output) or accounts.get(output, Account()).slurm for output in missing)
         return cls(marks, accounts, ask_squeue(owner(folder)) if to_slurm else Queue(), place.alive, place.locked)
 
+    def gone(self, slurm: str | None) -> bool:
+        """Whether SLURM, asked, knows nothing of a job that it was given."""
+        return slurm is not None and not self.queue.fault and self.queue.state(slurm) is None
+
     def elsewhere(self, account: Account) -> bool:
         """Whether the Snakemake that started a job may be at work on another machine."""
         return self.locked and account.host not in ("", platform.node())
@@ -203,7 +207,7 @@ def stage_status(stage: str, planned: list[Job], records: Records, made: Made, n
         state = records.queue.state(slurm)
         if state == "queued":
             found.queued += 1
-        elif state == "running" or (output in records.marks and records.alive):
+        elif state == "running" or (output in records.marks and records.alive and not records.gone(slurm)):
             found.running.append((job, slurm))
         elif output in records.marks and slurm is None and records.elsewhere(account):
             if written_lately(job, now_s):
@@ -316,9 +320,10 @@ def look(folder: Path, now_s: float) -> tuple[str, bool]:
         f"{config.campaign.name}: {config.campaign.n_particles} {''.join(config.particles.species)} particles of "
         f"{low}–{high} atoms, {config.imaging.views} images each"
     )
-    said = list(notes(stages, records, folder))
+    done = all(s.done == s.planned for s in stages)
+    said = [*notes(stages, records, folder), *([f"finished: {folder / 'report' / 'index.html'}"] if done else [])]
     lines = [head, *table_of_jobs(stages), *table_of_costs(stages, now_s), *([""] * bool(said)), *said]
-    return "\n".join(lines) + "\n", all(s.done == s.planned for s in stages)
+    return "\n".join(lines) + "\n", done
 
 
 def run(*, folder: Path) -> str:

@@ -23,6 +23,7 @@ from alloyscope.microscope.waves import wave_grid
 from alloyscope.plan import imaging_capacity, n_chunks
 from alloyscope.progress import progress
 from alloyscope.steps import dataset, structures
+from alloyscope.steps.account import profile_of
 from alloyscope.steps.status_engine import Workplace
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, read_json
@@ -251,6 +252,19 @@ def to_remove(faults: list[Fault], config: Config) -> list[str]:
     return [*names, *RELEASE]
 
 
+def require_rest(folder: Path) -> None:
+    """Nothing is mended under a running campaign.
+
+    Raises:
+        StoreError: Snakemake works here, maybe from another machine.
+    """
+    if Workplace.of(folder).locked:
+        raise StoreError(
+            f"{folder}: snakemake works here, or was killed here; wait for it to end, or stop it; when none is left, "
+            f"run `snakemake --unlock` first"
+        )
+
+
 def repair(campaign: Campaign, faults: list[Fault], profile: str) -> tuple[list[str], str]:
     """Remove what has to be made again.
 
@@ -258,15 +272,9 @@ def repair(campaign: Campaign, faults: list[Fault], profile: str) -> tuple[list[
         What was removed, and the command that makes it again.
 
     Raises:
-        StoreError: Snakemake works here, this is not its folder, or something lies outside the results folder.
+        StoreError: this is not Snakemake's folder, or something lies outside the results folder.
     """
     folder, config = campaign.folder, campaign.config
-    place = Workplace.of(folder)
-    if place.locked:  # its process may run on another machine
-        raise StoreError(
-            f"{folder}: snakemake works here, or was killed here; wait for it to end, or stop it; when none is left, "
-            f"run `snakemake --unlock` first"
-        )
     if config.folder.resolve() != folder.resolve():
         raise StoreError(
             f"{folder}: its config calls it {config.folder}; run `alloyscope verify --repair` from the folder in which "
@@ -284,13 +292,13 @@ def repair(campaign: Campaign, faults: list[Fault], profile: str) -> tuple[list[
     return names, shlex.join([*words, "--", *((config.folder / name).as_posix() for name in targets)])
 
 
-def run(*, folder: Path, mend: bool = False, profile: str = "profiles/local") -> str:
+def run(*, folder: Path, mend: bool = False, profile: str | None = None) -> str:
     """Check a results folder.
 
     Args:
         folder: Of a campaign, finished or not.
         mend: Remove what has to be made again.
-        profile: Snakemake profile that the command names.
+        profile: Snakemake profile that the command names; without one, that of the campaign's jobs.
 
     Returns:
         The account of a whole store.
@@ -299,13 +307,15 @@ def run(*, folder: Path, mend: bool = False, profile: str = "profiles/local") ->
         StoreError: lists every fault; with `mend`, the last line tells what was removed. The command is printed.
     """
     campaign, checked = Campaign(folder, read_campaign(folder)), Checked()
+    if mend:
+        require_rest(folder)
     faults = faults_of(campaign, checked)
     if not faults:
         return f"{folder}: whole; {checked}"
     lines = [fault.line(folder) for fault in faults]
     if not mend:
         raise StoreError("\n".join([*lines, f"{len(faults)} faults; --repair removes what has to be made again"]))
-    removed, command = repair(campaign, faults, profile)
+    removed, command = repair(campaign, faults, profile or profile_of(folder))
     print(command)
     raise StoreError("\n".join([*lines, *(f"removed {folder / name}" for name in removed), "run the command printed"]))
 
@@ -314,7 +324,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of a campaign, e.g. results/demo")
     parser.add_argument("--repair", action="store_true", help="remove what has to be made again, print the command")
     parser.add_argument(
-        "--profile", default="profiles/local", metavar="PROFILE", help="of that command (default: profiles/local)"
+        "--profile", metavar="PROFILE", help="of that command (default: the one the campaign's jobs ran with)"
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import yaml
 from alloyscope.config import Config, parse
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.ids import chunk_name
-from alloyscope.store.atomic import checksum, read_json, write_json, write_text
+from alloyscope.store.atomic import checksum, digest, read_json, write_json, write_text
 
 T = TypeVar("T")
 
@@ -99,8 +100,23 @@ def from_record(make: Callable[[dict[str, Any]], T], record: Any, path: Path) ->
         ) from None
 
 
+def write_campaign(path: Path, config: Config, provenance: dict[str, Any] | None = None) -> None:
+    """Write the resolved config; without the plan's provenance only where another one stands, or none.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    made_from = digest(config.as_json())
+    if provenance is None:
+        with suppress(StoreError):
+            if read_json(path).get("digest") == made_from:
+                return
+    content = {"config": config.model_dump(mode="json"), "digest": made_from}
+    write_json(path, content if provenance is None else content | {"provenance": provenance})
+
+
 def read_campaign(folder: Path) -> Config:
-    """The resolved config of the campaign in a results folder, as the plan step left it.
+    """The resolved config of the campaign in a results folder, as its last start left it.
 
     Raises:
         StoreError: the folder holds no campaign, or its account is damaged.
