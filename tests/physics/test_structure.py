@@ -299,6 +299,14 @@ def test_wilson_interval():
     assert math.isnan(statistics.Share(0, 0).value)
 
 
+def test_wilson_interval_holds_its_share():
+    """Also at 0 of 7 and 10 of 10, where rounding would put it outside; a figure then has no error bars to draw."""
+    for total in range(1, 100):
+        for hits in (0, 1, total - 1, total):
+            low, high = statistics.Share(hits, total).interval
+            assert 0 <= low <= hits / total <= high <= 1
+
+
 def test_statistics_by_protocol():
     found = statistics.by_protocol(table(), ["R_g_A"]).set_index("protocol")
     assert found.loc["gas_quench", "mean"] == 2.0

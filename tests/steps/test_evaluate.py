@@ -139,7 +139,7 @@ def test_refuses_a_missing_or_damaged_checkpoint(folder, tmp_path, content, mess
 def test_refuses_a_missing_shard(folder, tmp_path, array):
     dataset = build(tmp_path / "hrtem")
     (dataset.parent / shard_name(array, 0)).unlink()
-    with pytest.raises(StoreError, match=r"chunk 000000 is missing; delete .*/chunk-000000.json and dataset.json"):
+    with pytest.raises(StoreError, match=r"chunk 000000 is missing; delete .*/chunk-000000.json and run snakemake"):
         evaluate_reading(folder, dataset)
     assert not (tmp_path / "out").exists()
 
@@ -150,7 +150,7 @@ def test_refuses_a_damaged_shard(folder, tmp_path):
     raw = bytearray(path.read_bytes())
     raw[-10] ^= 0x01  # in the shard's index
     path.write_bytes(raw)
-    with pytest.raises(StoreError, match=r"chunk 000000 is damaged .*; delete .*/chunk-000000.json and dataset.json"):
+    with pytest.raises(StoreError, match=r"chunk 000000 is damaged .*; delete .*/chunk-000000.json and run snakemake"):
         evaluate_reading(folder, dataset)
     assert not (tmp_path / "out").exists()
 

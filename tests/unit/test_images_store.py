@@ -95,7 +95,7 @@ def test_rows_come_in_the_order_asked_from_the_shards_they_need(folder: Path) ->
     first, last = content(0)[COUNTS], content(2)[COUNTS]
     np.testing.assert_array_equal(stack.read(np.array([30, 2, 25, 0])), [last[6], first[2], last[1], first[0]])
     np.testing.assert_array_equal(stack[30], last[6])
-    with pytest.raises(StoreError, match=r"chunk 000001 is missing; delete .*/chunk-000001.json and dataset.json"):
+    with pytest.raises(StoreError, match=r"chunk 000001 is missing; delete .*/chunk-000001.json and run snakemake"):
         stack.check(np.array([30, 12]))
 
 
