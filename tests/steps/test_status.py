@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -181,6 +182,23 @@ def test_jobs_on_slurm(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "md on SLURM: chunk-000001 (812)\n" in text
     assert "--unlock" not in text
     assert asked.read_text() == f"--noheader --user {folder.owner()} --format %i|%T\n"
+
+
+def test_jobs_whose_snakemake_was_killed_here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_squeue(tmp_path, monkeypatch, "echo '812|RUNNING'")
+    begin(folder, "chunk-000001")
+    submit(folder, chunk_000001="812")
+    (Path(".snakemake") / "locks").mkdir()
+    (Path(".snakemake") / "locks" / "0.output.lock").touch()
+    (log,) = Path(".snakemake").glob("log/*.snakemake.log")
+    log.write_text(f"  Host: {platform.node()}\nSLURM run ID: 1b2c-3d\n{log.read_text()}")
+    refused = log.with_name("2026-01-02T000000.000000.snakemake.log")  # a start that met the lock
+    refused.write_text(f"  Host: {platform.node()}\nLockException\n")
+    text = run(folder=folder)
+    assert row(text, "md")[1:6] == ["1 of 3", "1", "0", "0", "0"]
+    assert "was killed, and nothing will follow them: end them with scancel --name=1b2c-3d, then run snakemake" in text
+    log.write_text(log.read_text().replace(platform.node(), "login2"))
+    assert "scancel" not in run(folder=folder)
 
 
 @pytest.mark.parametrize("alive", [False, True])

@@ -272,7 +272,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def notes(stages: list[StageStatus], records: Records, folder: Path) -> Iterator[str]:
+def notes(stages: list[StageStatus], records: Records, place: Workplace, folder: Path) -> Iterator[str]:
     for s in stages:
         if named := [f"{job.log.stem} ({slurm})" for job, slurm in s.running if slurm]:
             yield f"{s.stage} on SLURM: {listed(named)}"
@@ -295,7 +295,15 @@ def notes(stages: list[StageStatus], records: Records, folder: Path) -> Iterator
             f"{count} {'job' if count == 1 else 'jobs'} counted as stopped may still work on {host}: "
             f"nothing written for {duration(SILENT_s)}"
         )
-    if records.locked and not records.alive and not any(s.running or s.queued for s in stages):
+    if not records.locked or records.alive:
+        return
+    given = [job.output.resolve() for s in stages for job, slurm in s.running if slurm]
+    if any(records.accounts.get(output, Account()).host == platform.node() for output in given):
+        yield (
+            "the snakemake that gave these jobs to SLURM was killed, and nothing will follow them: end them with "
+            f"scancel --name={place.slurm_run()}, then run snakemake --unlock and start again"
+        )
+    elif not any(s.running or s.queued for s in stages):
         yield (
             "locked, but no snakemake process of this machine works here; if none does on another machine either, "
             "run once: snakemake --unlock"
@@ -321,7 +329,10 @@ def look(folder: Path, now_s: float) -> tuple[str, bool]:
         f"{low}–{high} atoms, {config.imaging.views} images each"
     )
     done = all(s.done == s.planned for s in stages)
-    said = [*notes(stages, records, folder), *([f"finished: {folder / 'report' / 'index.html'}"] if done else [])]
+    said = [
+        *notes(stages, records, place, folder),
+        *([f"finished: {folder / 'report' / 'index.html'}"] if done else []),
+    ]
     lines = [head, *table_of_jobs(stages), *table_of_costs(stages, now_s), *([""] * bool(said)), *said]
     return "\n".join(lines) + "\n", done
 

@@ -28,6 +28,7 @@ EVENT = re.compile(
 # a failed job's log, which holds its own Snakemake's
 SHOWN_LOG = re.compile(r"^Logfile [^\n]+:\n(=+)\n.*?^\1$", re.MULTILINE | re.DOTALL)
 SLURM_FAILURE = re.compile(r"SLURM status is: '(\w+)'")
+SLURM_RUN = re.compile(r"^SLURM run ID: (\S+)", re.MULTILINE)
 SBATCH_ERROR = re.compile(r"sbatch: error: (.+)")
 
 
@@ -132,6 +133,13 @@ class Workplace:
             if path is not None:
                 found[(self.root / path).resolve()] = external_job(mark)
         return found
+
+    def slurm_run(self) -> str:
+        """Name of all SLURM jobs of the newest run that had any; empty without one."""
+        for log in sorted((self.root / ".snakemake" / "log").glob("*.snakemake.log"), reverse=True):
+            if found := SLURM_RUN.search(log.read_text(errors="replace")):
+                return found[1]
+        return ""
 
     def accounts(self) -> dict[Path, Account]:
         """What the newest of Snakemake's logs say, by output."""
