@@ -201,6 +201,7 @@ def test_drained_node_takes_no_job_but_ends_its_own(met: Met, undisturbed: Workp
     with taken(met.cluster, "drain"):
         campaign = met.begin(*ONE_CORE)
         campaign.wait_for(lambda: [job.fields["JobState"] for job in met.jobs()] == ["PENDING"])
+        assert (met.place.path / "results" / NAME / "plan" / "campaign.json").exists()  # `status` works from the start
         settings = met.place.path / MINIMAL[1]
         settings.write_text(settings.read_text().replace("hold_ps: 5", "hold_ps: 6") + "\nlabels: {ordering: eta}\n")
     campaign.wait_for(lambda: bool(met.ledger))
