@@ -105,7 +105,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(
 ):
     process = subprocess.Popen(command(potential, tmp_path), stderr=subprocess.DEVNULL)
     ledger = tmp_path / "chunk-000000.ledger.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not ledger.exists() or len(ledger.read_text().splitlines()) < 1:
         assert time.monotonic() < deadline
         assert process.poll() is None
@@ -113,7 +113,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert psutil.wait_procs(children, timeout=10)[1] == []  # workers die with the step
+    assert psutil.wait_procs(children, timeout=60)[1] == []  # workers die with the step
     assert not (tmp_path / "chunk-000000.json").exists()
     finished = len(ledger.read_text().splitlines())
     with ledger.open("a") as handle:
@@ -154,7 +154,7 @@ def test_a_killed_worker_costs_time_alone(potential: Path, tmp_path: Path):
                 time.sleep(0.1)
                 worker.kill()
                 killed.append(worker.pid)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0
     assert errors.count("killed: worker process ended: SIGKILL; repeated with the same seed") == 2
     assert (disturbed / STRUCTURES).read_bytes() == (undisturbed / STRUCTURES).read_bytes()

@@ -105,7 +105,7 @@ def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=600)[1]
     assert process.returncode == 128 + signal.SIGTERM, errors
     ended = re.search(r"reading: ended by SIGTERM in epoch (\d+); snakemake again goes on there\n$", errors)
     assert ended, errors

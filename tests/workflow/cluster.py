@@ -68,7 +68,7 @@ class Cluster:
         return os.environ | {"PATH": programs, "SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def ask(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=1200, check=False)
         assert done.returncode == 0, f"{shlex.join(command)}: {done.stderr}"
         return done.stdout
 
@@ -99,11 +99,11 @@ class Campaign:
     process: subprocess.Popen[str]
     output: Path
 
-    def end(self, timeout_s: float = 900) -> Answer:
+    def end(self, timeout_s: float = 1800) -> Answer:
         with self._stopped_on_failure():
             return Answer(self.process.wait(timeout_s), self.output.read_text())
 
-    def wait_for(self, happened: Callable[[], bool], timeout_s: float = 300) -> None:
+    def wait_for(self, happened: Callable[[], bool], timeout_s: float = 900) -> None:
         """Wait until something is true.
 
         Raises:

@@ -31,7 +31,7 @@ class Workplace:
 
     def snakemake(self, *arguments: str, profile: str = "profiles/local") -> "Answer":
         command = [sys.executable, "-m", "snakemake", "--profile", profile, "--nocolor", *arguments]
-        done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, timeout=1200, check=False)
         return Answer(done.returncode, done.stdout + done.stderr)
 
     def jobs(self, *arguments: str, profile: str = "profiles/local") -> dict[str, int]:
