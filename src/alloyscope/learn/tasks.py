@@ -212,8 +212,6 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # how many workers read images is the config's decision (training.loader_workers)
             warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
-            # a job is one process, whether or not the machine has SLURM
-            warnings.filterwarnings("ignore", message=r"The `srun` command is available")
             # Lightning 2.6 walks its batches with a class that torch 2.13 is about to drop
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
             yield
