@@ -33,6 +33,14 @@ def dataset(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _login_node(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM's srun is on the path: Lightning shall not speak of it."""
+    srun = tmp_path_factory.mktemp("bin") / "srun"
+    srun.touch(0o755)
+    monkeypatch.setenv("PATH", str(srun.parent), prepend=os.pathsep)
+
+
+@pytest.fixture(autouse=True)
 def _one_thread():
     """Sums over several threads may round differently from run to run."""
     before = torch.get_num_threads()

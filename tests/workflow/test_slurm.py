@@ -105,7 +105,7 @@ def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Wor
         path.unlink()
     target = "results/minimal/hrtem/dataset.json"
     lock = top / ".snakemake" / "locks" / "0.output.lock"
-    lock.parent.mkdir()
+    lock.parent.mkdir(exist_ok=True)
     lock.write_text(target)
     mark = top / ".snakemake" / "node-job"  # a job before was ended by its time
     mark.touch()

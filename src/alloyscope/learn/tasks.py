@@ -212,6 +212,8 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # how many workers read images is the config's decision (training.loader_workers)
             warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
+            # a job is one process, whether or not the machine has SLURM (a plugin does not keep Lightning from looking)
+            warnings.filterwarnings("ignore", message=r"The `srun` command is available")
             # Lightning 2.6 walks its batches with a class that torch 2.13 is about to drop
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
             yield
@@ -229,7 +231,7 @@ def make_trainer(plugins: Sequence[Any] = (), **options: Any) -> Trainer:
         enable_progress_bar=sys.stderr.isatty(),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        # one process, started by Snakemake: Lightning shall neither look for srun nor requeue SLURM's job
+        # one process, started by Snakemake: Lightning shall not requeue the job of SLURM
         plugins=[LightningEnvironment(), *plugins],
         **options,
     )
