@@ -22,7 +22,7 @@ from alloyscope.errors import ConfigError
 MINIMAL = ("--configfile", "workflow/campaigns/minimal.yaml")
 STAGES = ("potential", "md", "describe", "structures", "hrtem", "gates", "dataset")
 CHUNK_FOLDERS = {"md": "structures", "describe": "descriptors", "hrtem": "hrtem"}
-LINE = re.compile(r"python -m alloyscope (\w+) .*? 2>\S+")
+LINE = re.compile(r"python -m alloyscope (\w+) .*? 2>>\S+")
 SMALL, LARGE = 2000, 20_000  # particles
 OWN = ("results/", ".snakemake/")
 
@@ -58,7 +58,7 @@ def run_jobs(place: Place, stages: Sequence[str]) -> dict[str, tuple[str, int, i
     """Run the jobs of some stages, the first of each traced: its line, and its calls on own and on other files."""
     found: dict[str, tuple[str, int, int]] = {}
     for stage, line in jobs(place):
-        (place.path / line.rpartition("2>")[2]).parent.mkdir(parents=True, exist_ok=True)  # Snakemake does
+        (place.path / line.rpartition("2>>")[2]).parent.mkdir(parents=True, exist_ok=True)  # Snakemake does
         if stage in stages and stage not in found:
             found[stage] = (line, *traced(["bash", "-c", line], place.path))
         elif stage in stages:
