@@ -2,7 +2,7 @@
 # make test    install what is needed, run the tests
 # make install install what is needed
 # make bench   measure cost and accuracy anew, into results/bench: about an hour on one idle core
-# make soak    2000 tiny particles under random kills: the data must be an undisturbed run's; 16 minutes on two cores
+# make soak    2000 tiny particles under random kills: the data must be an undisturbed run's; 9 minutes on two cores
 # make ci      everything that must hold before a merge
 # make clean   remove the environment and caches; results stay
 #
