@@ -22,7 +22,7 @@ from alloyscope.errors import ConfigError
 MINIMAL = ("--configfile", "workflow/campaigns/minimal.yaml")
 STAGES = ("potential", "md", "describe", "structures", "hrtem", "gates", "dataset")
 CHUNK_FOLDERS = {"md": "structures", "describe": "descriptors", "hrtem": "hrtem"}
-LINE = re.compile(r"python -m alloyscope (\w+) .*? 2>>\S+")
+LINE = re.compile(r"python -m alloyscope (\w+) .*? 2>>(\S+)")
 SMALL, LARGE = 2000, 20_000  # particles
 OWN = ("results/", ".snakemake/")
 
@@ -41,11 +41,11 @@ def traced(command: Sequence[str], folder: Path) -> tuple[int, int]:
     return own, other
 
 
-def jobs(place: Place) -> list[tuple[str, str]]:
-    """Stage and line of every job of a campaign that has not begun, in an order in which they can run."""
+def jobs(place: Place) -> list[tuple[str, str, str]]:
+    """Stage, line and log of every job of a campaign that has not begun, in an order in which they can run."""
     command = [*SNAKEMAKE, "--profile", "profiles/local", "--dry-run", "--printshellcmds", *place.settings]
     answer = subprocess.run(command, cwd=place.path, capture_output=True, text=True, check=True).stdout
-    return [(found[1], found[0]) for found in LINE.finditer(answer)]
+    return [(found[1], found[0], found[2]) for found in LINE.finditer(answer)]
 
 
 def files_of_chunk(results: Path, stage: str, chunk: str) -> int:
@@ -57,8 +57,8 @@ def files_of_chunk(results: Path, stage: str, chunk: str) -> int:
 def run_jobs(place: Place, stages: Sequence[str]) -> dict[str, tuple[str, int, int]]:
     """Run the jobs of some stages, the first of each traced: its line, and its calls on own and on other files."""
     found: dict[str, tuple[str, int, int]] = {}
-    for stage, line in jobs(place):
-        (place.path / line.rpartition("2>>")[2]).parent.mkdir(parents=True, exist_ok=True)  # Snakemake does
+    for stage, line, log in jobs(place):
+        (place.path / log).parent.mkdir(parents=True, exist_ok=True)  # Snakemake does
         if stage in stages and stage not in found:
             found[stage] = (line, *traced(["bash", "-c", line], place.path))
         elif stage in stages:

@@ -19,4 +19,4 @@ def test_calls_are_counted_by_hand(tmp_path: Path) -> None:
 
 def test_lines_of_jobs() -> None:
     text = "Shell command: \n  python -m alloyscope md     --chunk 000001  2>>results/minimal/logs/md/1.log\n"
-    assert [found[1] for found in metadata_load.LINE.finditer(text)] == ["md"]
+    assert [found.groups() for found in metadata_load.LINE.finditer(text)] == [("md", "results/minimal/logs/md/1.log")]

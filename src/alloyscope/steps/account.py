@@ -9,7 +9,7 @@ import argparse
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -161,7 +161,12 @@ def all_benchmarks(folder: Path) -> Iterator[tuple[Any, ...]]:
 
 def profile_of(folder: Path) -> str:
     """Snakemake profile that the jobs of a results folder ran with."""
-    return min((row[-1] for row in all_benchmarks(folder)), key=PROFILES.index, default=PROFILES[-1])
+    return foremost(row[-1] for row in all_benchmarks(folder))
+
+
+def foremost(profiles: Iterable[str]) -> str:
+    """The first of PROFILES that is among these; without any, the last."""
+    return min(profiles, key=PROFILES.index, default=PROFILES[-1])
 
 
 def resource(asked: str, name: str) -> float:
@@ -308,7 +313,7 @@ def run(*, folder: Path, config: Config, out: Path) -> None:
     watch = Stopwatch("report")
     found = Run.read(folder)
     costs = cost_rows(found)
-    profile = profile_of(folder)
+    profile = foremost(found.measured["profile"])
     pages = {"index.html": "report of the whole campaign", "statistics.html": "statistics of the structures"}
     settings = write_settings(folder, config)
     named = config.folder / settings.relative_to(folder)
