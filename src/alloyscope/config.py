@@ -126,6 +126,11 @@ class MdSection(Section):
             raise ValueError(f"timesteps_fs must fall to temperature 0; got {starts}")
         return self
 
+    @property
+    def settle_ps(self) -> float:
+        """The thermostat lags behind a ramp by rate × damp; five damping times forget it."""
+        return 5 * self.damp_ps
+
 
 SPLIT_BLOCK = 20  # each block of this many consecutive particles holds the split fractions exactly
 

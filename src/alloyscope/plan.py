@@ -84,20 +84,20 @@ def simulated_ps(config: Config) -> float:
         "droplets": pair.melt_ps + pair.settle_ps + sum(pair.contact_ps + pair.cool_ps) / 2,
     }
     drawn_ps = sum(weight * length_ps[name] for name, weight in weights.items()) / sum(weights.values())
-    return drawn_ps + md.thermalise_ps + (md.snapshots - 1) * md.snapshot_spacing_ps
+    return drawn_ps + md.settle_ps + md.thermalise_ps + (md.snapshots - 1) * md.snapshot_spacing_ps
 
 
 def job_minutes(stage: Literal["md", "describe", "hrtem"], config: Config, cores: int = 1) -> int:
     """Minutes to ask for a chunk's job: four times the measured core time, and a quarter of an hour to start.
 
-    Measured on one core: md 13.3 s (150 ps) and describe 0.25 s a particle of 60–1000 atoms, with their number to the
+    Measured on one core: md 13.3 s (155 ps) and describe 0.25 s a particle of 60–1000 atoms, with their number to the
     power 1.2; hrtem 18 images a second at 384² points and 20 slices. A GPU is faster.
     """
     size = pow(sum(config.particles.n_atoms) / (60 + 1000), 1.2)
     imaging = config.imaging
     match stage:
         case "md":
-            core_s = 13.3 * size * simulated_ps(config) / 150 * config.md.particles_per_chunk
+            core_s = 13.3 * size * simulated_ps(config) / 155 * config.md.particles_per_chunk
         case "describe":
             core_s = 0.25 * size * imaging_capacity(config)
         case "hrtem":

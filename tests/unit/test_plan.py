@@ -25,6 +25,7 @@ from alloyscope.plan import (
     needed_md_chunks,
     particle,
     rotation,
+    simulated_ps,
     snapshots,
     split_of,
     view,
@@ -181,7 +182,21 @@ def test_minutes_follow_the_size_of_a_chunk() -> None:
     config = Config(imaging=ImagingSection(md_chunks_per_chunk=5, views=5))
     assert [job_minutes("md", config, 4), job_minutes("describe", config), job_minutes("hrtem", config)] == [60, 32, 34]
     assert job_minutes("md", config, 1) == 15 + math.ceil(4 * 200 * 13.3 / 60)
-    longer = config.md.model_copy(update={"thermalise_ps": 170.0})
+    longer = config.md.model_copy(update={"thermalise_ps": 175.0})
     assert job_minutes("md", config.model_copy(update={"md": longer}), 1) == 15 + math.ceil(4 * 200 * 26.6 / 60)
     double = Config(imaging=ImagingSection(md_chunks_per_chunk=5, views=10))
     assert job_minutes("hrtem", double) == 15 + math.ceil(4 * 10_000 / 18 / 60)
+
+
+@pytest.mark.parametrize("protocol", ["gas_quench", "droplets"])
+def test_simulated_time_is_that_of_the_stages(protocol: str) -> None:
+    """Nothing is drawn here; what remains is the rounding of each stage to whole steps."""
+    md = {
+        "gas_quench": {"condense_ps": [50, 50], "cool_ps": [70, 70]},
+        "droplets": {"contact_ps": [20, 20], "cool_ps": [45, 45]},
+    }
+    config = parse({"particles": {"protocols": {protocol: 1.0}}, "md": md})
+    first = particle(0, config.particles, 1)
+    made = simulation(first, config.md, parameter_set("AgCo"), Path("AgCo.eam.fs"), 1, 0)
+    time_ps = sum(1e-3 * stage.steps * stage.timestep_fs for stage in (*made.stages, made.sampling))
+    assert simulated_ps(config) == pytest.approx(time_ps, abs=0.1)

@@ -104,8 +104,7 @@ def simulation(
             stages = droplets(particle, md, wall_A, seed)
         case _:
             assert_never(particle.protocol)
-    # the thermostat lags behind a ramp by rate × damp; five damping times forget it
-    settle = ramp(md.final_K, md.final_K, 5 * md.damp_ps, wall_A, md)
+    settle = ramp(md.final_K, md.final_K, md.settle_ps, wall_A, md)
     (sampling,) = ramp(md.final_K, md.final_K, md.thermalise_ps, wall_A, md)
     return Simulation(
         system=System(particle.species, np.repeat([0, 1], particle.counts), positions, potential, skin_A=md.skin_A),
