@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from alloyscope.contracts import require
+from alloyscope.wording import duration
 
 BLUE, VERMILION, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#8A8F98", "#22262B"
 ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
@@ -218,16 +219,12 @@ def run_times(seconds: Mapping[str, float]) -> Figure:
     longest = max(seconds.values())
     unit, scale = ("h", 3600.0) if longest > 7200 else ("min", 60.0) if longest > 120 else ("s", 1.0)
     figure, (axes,) = _panels(1, height=0.7 + 0.28 * len(seconds))
-    values = [value / scale for value in seconds.values()]
-    axes.barh(list(seconds), values, color=BLUE, height=0.62)
-    for index, value in enumerate(values):
-        axes.text(
-            value, index, f" {value:.1f} {unit}" if value < 100 else f" {value:.0f} {unit}", va="center", fontsize=8
-        )
+    bars = axes.barh(list(seconds), [value / scale for value in seconds.values()], color=BLUE, height=0.62)
+    axes.bar_label(bars, [duration(value) for value in seconds.values()], padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlim(right=1.12 * max(values) or 1.0)
+    axes.set_xlim(right=1.12 * longest / scale or 1.0)
     axes.set(xlabel=f"Time in jobs ({unit})")
     return figure
 

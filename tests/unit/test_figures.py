@@ -89,6 +89,7 @@ def test_run_times_choose_their_unit(longest, unit, width):
     (axes,) = figures.run_times({"md": longest, "hrtem": 60.0}).axes
     assert axes.get_xlabel() == f"Time in jobs ({unit})"
     assert axes.patches[0].get_width() == width
+    assert axes.texts[1].get_text() == "60 s"  # not 0.0 h
 
 
 def test_no_global_state_is_left(reading):
