@@ -3,6 +3,7 @@
 import re
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,15 +66,17 @@ def test_hrtem_killed_while_it_writes_its_shard(campaign: Path, tmp_path_factory
     write_md_chunk(undisturbed / "structures", 0)
     assert finish(hrtem(undisturbed))[0] == 0
 
-    process = hrtem(campaign)
-    deadline = time.monotonic() + 600
-    while not list((campaign / "hrtem").glob(".*.aside")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    finish(process)
-    assert not (campaign / "hrtem" / manifest_name(0)).exists()
+    for _ in range(5):  # a busy machine may oversleep the tenth of a second in which the shard is written
+        shutil.rmtree(campaign / "hrtem", ignore_errors=True)
+        process = hrtem(campaign)
+        while process.poll() is None and not list((campaign / "hrtem").glob(".*.aside")):
+            time.sleep(0.0005)
+        process.kill()
+        finish(process)
+        if not (campaign / "hrtem" / manifest_name(0)).exists():
+            break
+    assert process.returncode == -signal.SIGKILL
+    assert list((campaign / "hrtem").glob(".*.aside"))
 
     assert finish(hrtem(campaign))[0] == 0
     assert contents(campaign) == contents(undisturbed)

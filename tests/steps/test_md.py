@@ -165,15 +165,23 @@ def test_two_processes_on_one_chunk_run_no_particle_twice(potential: Path, tmp_p
     """What happens when Snakemake is started again while a job of its killed self still runs."""
     longer = MD.model_copy(update={"thermalise_ps": 200.0})
     words = command(potential, tmp_path, 4, longer)
-    first = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    first = psutil.Popen(words, stderr=subprocess.DEVNULL)
     ledger = tmp_path / "chunk-000000.ledger.jsonl"
     while not ledger.exists():
         assert first.poll() is None
         time.sleep(0.02)
-    second = subprocess.run(words, check=True, capture_output=True, text=True)
-    assert first.wait() == 0
-    assert f"held by process {first.pid}" in second.stderr
-    assert "4 of 4 particles are in the ledger" in second.stderr
+    first.suspend()  # so that it still works when the second begins, however long that takes
+    second = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert second.stderr is not None
+    heard = ""
+    while f"held by process {first.pid}" not in heard:
+        line = second.stderr.readline()
+        assert line, heard
+        heard += line
+    first.resume()
+    heard += second.communicate(timeout=600)[1]
+    assert (first.wait(), second.returncode) == (0, 0)
+    assert "4 of 4 particles are in the ledger" in heard
     assert len(ledger.read_text().splitlines()) == 4
     Manifest.read(tmp_path / "chunk-000000.json").verify(tmp_path)
     assert not list(tmp_path.glob(".*.lock"))
