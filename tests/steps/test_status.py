@@ -194,7 +194,13 @@ def test_watch_needs_a_time(folder: Path) -> None:
 
 def test_interrupt_ends_watch_in_order(folder: Path) -> None:
     command = [sys.executable, "-m", "alloyscope", "status", str(folder), "--watch", "600"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    ) as process:
         assert process.stdout is not None
         assert "small: 10 AgCo particles" in process.stdout.readline()
         while process.stdout.readline().split()[:1] != ["all"]:  # the account's last line: it sleeps now, or soon
