@@ -6,7 +6,7 @@
 # make ci      everything that must hold before a merge
 # make clean   remove the environment and caches; results stay
 #
-# PYTHON=python3.12 make demo    chooses another interpreter (3.11 or later)
+# PYTHON=python3.12 make demo    chooses another interpreter (3.11 to 3.13)
 
 PYTHON ?= python3
 VENV := .venv
@@ -45,7 +45,7 @@ clean:
 	rm -rf $(VENV) .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(LOCK_STAMP): envs/requirements.lock
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "alloyscope needs Python 3.11 or later; \
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and "alloyscope needs Python 3.11 to 3.13; \
 	$(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v[:2])'
 	@echo "Installing the packages of envs/requirements.lock into $(VENV); this takes two to three minutes."
 	$(PYTHON) -m venv $(VENV)

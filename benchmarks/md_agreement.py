@@ -8,11 +8,11 @@ import numpy as np
 from harness import Figure
 from numpy.typing import NDArray
 
-from alloyscope import lammps_engine
 from alloyscope.config import Protocol
 from alloyscope.contracts import Structure
 from alloyscope.intervals import NORMAL_95
-from alloyscope.lammps_engine import System
+from alloyscope.lammps import commands
+from alloyscope.lammps.commands import System
 from alloyscope.structure import order
 from alloyscope.structure.shape import Nanoparticle
 
@@ -66,7 +66,7 @@ def describe(lmp: object, structure: Structure, system: System) -> dict[str, flo
     """
     types = np.array([system.species.index(element) for element in structure.elements])
     relaxed = System(system.species, types, structure.positions_A, system.potential)
-    energy_eV, _ = lammps_engine.energy_and_forces(lmp, relaxed, relax=True)
+    energy_eV, _ = commands.energy_and_forces(lmp, relaxed, relax=True)
     body = Nanoparticle.of(structure, (system.species[0], system.species[1]))
     return {
         "inherent_energy": energy_eV / body.n_atoms,

@@ -28,10 +28,10 @@ import numpy as np
 from harness import Figure
 from md_runs import PLAIN_POINTS, PLAIN_SKIN_A, Ours, Pair, PLAIN_TIMESTEP_fs, Workplace, pairs, pick
 
-from alloyscope import lammps_engine
 from alloyscope.config import Config, ParticlesSection, Protocol, load
 from alloyscope.errors import SimulationError
-from alloyscope.lammps_engine import WorkerPool
+from alloyscope.lammps.pool import WorkerPool
+from alloyscope.lammps.start import load_lammps
 from alloyscope.progress import log
 from alloyscope.steps.md import snapshots
 from alloyscope.store.atomic import digest
@@ -81,7 +81,7 @@ def ingredient_figures(place: Workplace, found: Sequence[Pair]) -> dict[str, Fig
 
 def agreement_figures(place: Workplace, found: Sequence[Pair]) -> dict[str, Figure]:
     """Structures of both ways, over the pairs in which both passed the campaign's verdict."""
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     described: dict[Protocol, list[tuple[dict[str, float], dict[str, float]]]] = {}
     for pair in found:
         faults = {"ours": place.fault(pair.ours), "plain": place.fault(pair.plain)}

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from alloyscope.errors import SimulationError
-from alloyscope.lammps_engine import SAMPLE_EVERY, Simulation, Stage, System, Trajectory, WALL_eV_per_A3, mpi_library
+from alloyscope.lammps.commands import SAMPLE_EVERY, Simulation, Stage, System, Trajectory, WALL_eV_per_A3
+from alloyscope.lammps.start import alone, mpi_library
 from alloyscope.md.build import Contact
 from alloyscope.units import ATOMIC_MASS_u
 
@@ -55,7 +56,7 @@ def holds_taken(run: Simulation, steps: int) -> int:
 
 
 def data_file(system: System) -> str:
-    """LAMMPS data file of a system, in the box that `lammps_engine.set_up` makes."""
+    """LAMMPS data file of a system, in the box that `commands.set_up` makes."""
     half = float(np.abs(system.positions_A).max()) + 5.0
     lines = ["start", "", f"{len(system.types)} atoms", f"{len(system.species)} atom types", ""]
     lines += [f"{-half!r} {half!r} {axis}lo {axis}hi" for axis in "xyz"]
@@ -186,8 +187,8 @@ def executable() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """One thread, and the folder of the MPI wheel on the loader's path."""
+    """What the package gives its own LAMMPS, and the folder of the MPI wheel on the loader's path."""
     library = mpi_library()
-    folders = [str(library.parent)] if library else []
+    folders = [str(library.parent), str(library.parent / "mpich")] if library else []
     folders += [os.environ["LD_LIBRARY_PATH"]] if "LD_LIBRARY_PATH" in os.environ else []
-    return os.environ | {"OMP_NUM_THREADS": "1", "LD_LIBRARY_PATH": ":".join(folders)}
+    return alone(os.environ) | {"LD_LIBRARY_PATH": ":".join(folders)}

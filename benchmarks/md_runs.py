@@ -11,7 +11,8 @@ import psutil
 from alloyscope.config import Config, ParticlesSection, PotentialSection
 from alloyscope.contracts import Particle
 from alloyscope.errors import SimulationError
-from alloyscope.lammps_engine import Failure, Simulation, Stage, Trajectory, WorkerPool
+from alloyscope.lammps.commands import Simulation, Stage, Trajectory
+from alloyscope.lammps.pool import Failure, WorkerPool
 from alloyscope.md.checks import verdict
 from alloyscope.md.protocols import simulation
 from alloyscope.parameters import parameter_set
@@ -57,7 +58,7 @@ class Workplace:
         return simulation(planned, md, parameters, self.table, self.config.campaign.seed, 0)
 
     def neighbours(self, run: Simulation) -> tuple[str, ...]:
-        """The commands of `lammps_engine.set_up`."""
+        """The commands of `commands.set_up`."""
         return (f"neighbor {run.system.skin_A} bin", "neigh_modify every 1 delay 2 check yes")
 
     def with_table(self, run: Simulation) -> Simulation:

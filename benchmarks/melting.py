@@ -18,9 +18,10 @@ from harness import Figure
 from matplotlib import pyplot
 from numpy.typing import NDArray
 
-from alloyscope import lammps_engine
 from alloyscope.config import PotentialSection
 from alloyscope.errors import SimulationError
+from alloyscope.lammps import commands
+from alloyscope.lammps.start import load_lammps
 from alloyscope.parameters import ParameterSet, parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.potential.validate import ideal_cluster
@@ -40,9 +41,9 @@ class Element:
     parameters: ParameterSet
     table: Path
 
-    def system(self, positions: NDArray[np.float64], cell_A: tuple[float, float, float] | None) -> lammps_engine.System:
+    def system(self, positions: NDArray[np.float64], cell_A: tuple[float, float, float] | None) -> commands.System:
         types = np.zeros(len(positions), dtype=np.int64)
-        return lammps_engine.System((self.symbol,), types, positions, self.table, cell_A=cell_A)
+        return commands.System((self.symbol,), types, positions, self.table, cell_A=cell_A)
 
 
 def order(positions: NDArray[np.float64], lattice_A: float) -> float:
@@ -56,7 +57,7 @@ def coexistence_K(lmp: Any, element: Element, guess_K: float, seed: int, hold_ps
     lattice_A = np.sqrt(2) * element.parameters.pair(element.symbol, element.symbol).r0_A
     crystal = bulk(element.symbol, "fcc", a=1.01 * lattice_A, cubic=True).repeat(CELLS)
     x, y, z = crystal.cell.lengths()
-    lammps_engine.set_up(lmp, element.system(crystal.positions, (x, y, z)))
+    commands.set_up(lmp, element.system(crystal.positions, (x, y, z)))
 
     def steps(duration_ps: float) -> str:
         return f"run {round(duration_ps / TIMESTEP_ps)}"
@@ -91,7 +92,7 @@ def coexistence_K(lmp: Any, element: Element, guess_K: float, seed: int, hold_ps
         ]
     )
     temperature_K = float(lmp.extract_fix("mean", 0, 0))
-    positions = lammps_engine.positions_of(lmp)
+    positions = commands.positions_of(lmp)
     low, high = lmp.extract_box()[:2]
     spacing_A = (high[0] - low[0]) / CELLS[0]
     depth = (positions[:, 2] - low[2]) / (high[2] - low[2])
@@ -127,7 +128,7 @@ def bulk_melting(lmp: Any, element: Element, hold_ps: float) -> Figure:
 def frozen(lmp: Any) -> bool:
     """Whether the whole box is a crystal."""
     low, high = lmp.extract_box()[:2]
-    return order(lammps_engine.positions_of(lmp), (high[0] - low[0]) / CELLS[0]) > 0.4
+    return order(commands.positions_of(lmp), (high[0] - low[0]) / CELLS[0]) > 0.4
 
 
 def caloric_curve(
@@ -135,13 +136,13 @@ def caloric_curve(
 ) -> NDArray[np.float64]:
     """Temperature [K] and energy per atom [eV] in windows, first heating then cooling, shape (windows, 2)."""
     atoms = ideal_cluster(f"{element.symbol}561 cuboctahedron", element.parameters)
-    lammps_engine.set_up(lmp, element.system(atoms.positions, None))
+    commands.set_up(lmp, element.system(atoms.positions, None))
     radius_A = float(np.linalg.norm(atoms.positions, axis=1).max()) + 8.0
     samples = round(WINDOW_K / rate_K_per_ps / TIMESTEP_ps) // 10
     lmp.commands_list(
         [
             f"timestep {TIMESTEP_ps}",
-            f"fix wall all indent {lammps_engine.WALL_eV_per_A3} sphere 0 0 0 {radius_A} side in",
+            f"fix wall all indent {commands.WALL_eV_per_A3} sphere 0 0 0 {radius_A} side in",
             f"velocity all create {start_K} 4711 mom yes rot yes",
             "fix motion all nve",
             "reset_timestep 0",
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--hold-ps", type=float, default=30, help="length of a coexistence run (default: 30)")
     parser.add_argument("--rate", type=float, default=4, help="heating and cooling rate [K/ps] (default: 4)")
     arguments = parser.parse_args()
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     figures: dict[str, Figure] = {}
     plot, panels = pyplot.subplots(1, len(arguments.sets), figsize=(4.2 * len(arguments.sets), 3.4), squeeze=False)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,8 +9,9 @@ import harness
 import numpy as np
 from harness import Figure
 
-from alloyscope import lammps_engine
 from alloyscope.config import PotentialSection
+from alloyscope.lammps import commands
+from alloyscope.lammps.start import load_lammps
 from alloyscope.md.build import solid_ball
 from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="paired runs of each case (default: 5)")
     arguments = parser.parse_args()
     parameters = parameter_set("AgCo")
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     figures = {}
     print("atoms  n_r   eam/fs [µs/step]  eam/fs/opt [µs/step]  ratio (median of paired runs)")
     with tempfile.TemporaryDirectory() as folder:
@@ -34,9 +35,7 @@ def main() -> None:
             path.write_text(setfl(parameters, PotentialSection(n_r=n_r)))
             for n_atoms in ATOMS:
                 rng = np.random.default_rng(n_atoms)
-                system = lammps_engine.System(
-                    ("Ag", "Co"), rng.integers(0, 2, n_atoms), solid_ball(n_atoms, 2.8, rng), path
-                )
+                system = commands.System(("Ag", "Co"), rng.integers(0, 2, n_atoms), solid_ball(n_atoms, 2.8, rng), path)
                 pairs = [[cost_us(lmp, system, style) for style in STYLES] for _ in range(arguments.repeats)]
                 plain, opt = (statistics.median(column) for column in zip(*pairs, strict=True))
                 ratio = Figure.median([second / first for first, second in pairs], "", "eam/fs, paired runs")
@@ -45,9 +44,9 @@ def main() -> None:
     harness.publish("pair_style", figures, arguments.out)
 
 
-def cost_us(lmp: object, system: lammps_engine.System, style: str) -> float:
+def cost_us(lmp: object, system: commands.System, style: str) -> float:
     """Core time of one NVE step at 800 K [µs]."""
-    lammps_engine.set_up(lmp, system)
+    commands.set_up(lmp, system)
     steps = 40_000 // len(system.types)
     lmp.commands_list(  # type: ignore[attr-defined]
         [

@@ -13,8 +13,9 @@ import harness
 import numpy as np
 from harness import Figure
 
-from alloyscope import lammps_engine
 from alloyscope.config import PotentialSection
+from alloyscope.lammps import commands
+from alloyscope.lammps.start import load_lammps
 from alloyscope.md.build import solid_ball
 from alloyscope.parameters import packaged_sets, parameter_set
 from alloyscope.potential.evaluate import ThroughLammps
@@ -27,9 +28,9 @@ ATOMS = (60, 400, 1000)
 STEPS = 60_000  # atoms × steps of a timing
 
 
-def steps_per_s(lmp: Any, system: lammps_engine.System) -> float:
+def steps_per_s(lmp: Any, system: commands.System) -> float:
     """Of core time, Langevin dynamics at 800 K as in the campaign."""
-    lammps_engine.set_up(lmp, system)
+    commands.set_up(lmp, system)
     lmp.commands_list(
         [
             "velocity all create 800 4711",
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds over all lengths (default: 5)")
     arguments = parser.parse_args()
     parameters = parameter_set("AgCo")
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     clusters = [random_cluster(parameters, 20.0, number) for number in range(RANDOM_CLUSTERS)]
     expected = [energy_and_forces(atoms, parameters)[1] for atoms in clusters]
     figures: dict[str, Figure] = {}
@@ -71,7 +72,7 @@ def main() -> None:
             for _ in range(arguments.repeats):
                 rounds.append(
                     {
-                        n_r: steps_per_s(lmp, lammps_engine.System(parameters.elements, types, positions, path))
+                        n_r: steps_per_s(lmp, commands.System(parameters.elements, types, positions, path))
                         for n_r, path in tables.items()
                     }
                 )
@@ -94,7 +95,7 @@ def speed_of_sets(lmp: Any, folder: Path, repeats: int) -> dict[str, Figure]:
         rng = np.random.default_rng(400)
         nearest_A = float(np.mean([pair.r0_A for pair in parameters.pairs.values()]))
         types, positions = rng.integers(0, 2, 400), solid_ball(400, nearest_A, rng)
-        systems[name] = lammps_engine.System(parameters.elements, types, positions, path)
+        systems[name] = commands.System(parameters.elements, types, positions, path)
     rounds = [{name: steps_per_s(lmp, system) for name, system in systems.items()} for _ in range(repeats)]
     return {
         f"set_speed_{name}_400_atoms": Figure.median(

@@ -10,8 +10,9 @@ import harness
 import numpy as np
 from harness import Figure
 
-from alloyscope import lammps_engine
 from alloyscope.config import PotentialSection
+from alloyscope.lammps import commands
+from alloyscope.lammps.start import load_lammps
 from alloyscope.md.build import solid_ball
 from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
@@ -22,9 +23,9 @@ ATOMS, STEPS, ROUNDS = 500, 8000, 5
 def run(table: Path) -> None:
     """One process: time the run loop and print its wall time."""
     parameters, rng = parameter_set("AgCo"), np.random.default_rng(0)
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     types, positions = rng.integers(0, 2, ATOMS), solid_ball(ATOMS, 2.8, rng)
-    lammps_engine.set_up(lmp, lammps_engine.System(parameters.elements, types, positions, table))
+    commands.set_up(lmp, commands.System(parameters.elements, types, positions, table))
     lmp.commands_list(["velocity all create 300 4711", "fix motion all nve", "timestep 0.004", "run 500"])
     started = time.perf_counter()
     lmp.command(f"run {STEPS}")

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alloyscope import lammps_engine
 from alloyscope.config import PotentialSection
+from alloyscope.lammps import commands
+from alloyscope.lammps.start import load_lammps
 from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.steps.describe import descriptors
@@ -50,14 +51,14 @@ def relaxed_surface(structures):
     """Atoms of relaxed particles: coordination below 12, and enclosed by the bond vectors of the 300 K snapshot."""
     parameters = parameter_set("AgCo")
     cutoff_A = shell_cutoff_A([parameters.pair(one, one).r0_A for one in SPECIES])
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     missing, enclosed = [], []
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "AgCo.eam.fs"
         table.write_text(setfl(parameters, PotentialSection()))
         for structure in structures:
             types = np.array([SPECIES.index(symbol) for symbol in structure.elements])
-            system = lammps_engine.System(SPECIES, types, structure.positions_A, table)
+            system = commands.System(SPECIES, types, structure.positions_A, table)
             missing.append(Inherent.of(lmp, system, cutoff_A).coordination < 12)
             enclosed.append(~Nanoparticle.of(structure, SPECIES).surface)
     return np.concatenate(missing), np.concatenate(enclosed)

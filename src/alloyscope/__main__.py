@@ -1,10 +1,21 @@
+"""Start of the program: `alloyscope` and `python -m alloyscope`."""
+
 import os
 import sys
 
 from alloyscope.cli import main
+from alloyscope.lammps.start import leave_preloaded_mpi
 
-code = main()
-if code:  # what libraries say while the process is torn down must not follow the error
-    sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-sys.exit(code)
+
+def start() -> None:
+    """Run the command line and end the process with its code."""
+    leave_preloaded_mpi()
+    code = main()
+    if code:  # what libraries say while the process is torn down must not follow the error
+        sys.stderr.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    start()

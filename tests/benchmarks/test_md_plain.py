@@ -13,11 +13,12 @@ import pytest
 import yaml
 from scipy.spatial.distance import cdist
 
-from alloyscope import lammps_engine
 from alloyscope.config import MdSection, PotentialSection
 from alloyscope.contracts import Particle
 from alloyscope.errors import SimulationError
-from alloyscope.lammps_engine import Simulation, Stage, System
+from alloyscope.lammps import commands
+from alloyscope.lammps.commands import Simulation, Stage, System
+from alloyscope.lammps.start import load_lammps
 from alloyscope.md import build, checks, protocols
 from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
@@ -48,7 +49,7 @@ def test_same_settings_give_the_same_trajectory(potential: Path, tmp_path: Path)
     """Atoms, velocities, wall, ramps, holds, Langevin seeds and neighbour lists are the same, or this would differ."""
     run = planned("gas_quench", potential)
     run = replace(run, sampling=replace(run.sampling, duration_ps=0.1))
-    ours = lammps_engine.simulate(lammps_engine.load_lammps(), run)
+    ours = commands.simulate(load_lammps(), run)
     holds = md_plain.holds_taken(run, ours.steps)
     assert holds == 2  # 30 gas atoms do not condense in half a picosecond
     plain = md_plain.simulate(run, holds, tmp_path, OURS).trajectory
@@ -60,7 +61,7 @@ def test_same_settings_give_the_same_trajectory(potential: Path, tmp_path: Path)
 
 def test_plain_droplets_follow_the_same_temperatures_for_as_long(potential: Path, tmp_path: Path) -> None:
     run = planned("droplets", potential)
-    ours = lammps_engine.simulate(lammps_engine.load_lammps(), run)
+    ours = commands.simulate(load_lammps(), run)
     holds = md_plain.holds_taken(run, ours.steps)
     plain = md_plain.simulate(md_plain.at_timestep(run, 1.0), holds, tmp_path)
     # melt 0.1, settle 0.2, contact 0.3 and its holds, cool 0.2, settle 5 × 0.1, sample 2.0 ps at 1 fs

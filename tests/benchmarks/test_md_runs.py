@@ -9,7 +9,7 @@ import pytest
 from md_runs import PLAIN_POINTS, Pair, Workplace
 
 from alloyscope.config import ParticlesSection, parse
-from alloyscope.lammps_engine import Trajectory
+from alloyscope.lammps.commands import Trajectory
 from alloyscope.plan import particle
 
 PARTICLES = ParticlesSection(n_atoms=(60, 1000))

@@ -16,7 +16,8 @@ from alloyscope.imaging.hrtem import Imager, plain_optics
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.imaging.reference import Reference
 from alloyscope.instrument import DetectorSection, FilmSection, ImagingSection, OpticsSection
-from alloyscope.lammps_engine import energy_of_state, load_lammps
+from alloyscope.lammps.commands import energy_of_state
+from alloyscope.lammps.start import load_lammps
 from alloyscope.md.carbon import checks, melt_and_quench, set_up_carbon
 from alloyscope.microscope.arrays import CPU
 from alloyscope.units import CARBON_MASS_u, atoms_per_A3

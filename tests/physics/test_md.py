@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloyscope import lammps_engine
 from alloyscope.config import MdSection, PotentialSection
 from alloyscope.contracts import Particle
-from alloyscope.lammps_engine import Failure, Simulation, Stage, System, Trajectory, WorkerPool
+from alloyscope.lammps import commands, pool
+from alloyscope.lammps.commands import Simulation, Stage, System, Trajectory
+from alloyscope.lammps.pool import Failure, WorkerPool
+from alloyscope.lammps.start import load_lammps
 from alloyscope.md import build, checks, protocols
 from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
@@ -99,11 +101,11 @@ def test_energy_is_conserved_at_every_timestep_used(potential: Path, temperature
     radius_A = build.sphere_radius_A(n_atoms, 110.0)
     hot = temperature_K > 3000
     positions = build.gas(n_atoms, radius_A, rng) if hot else build.solid_ball(n_atoms, 2.75, rng)
-    lmp = lammps_engine.load_lammps()
-    lammps_engine.set_up(lmp, System(("Ag", "Co"), rng.integers(0, 2, n_atoms), positions, potential))
+    lmp = load_lammps()
+    commands.set_up(lmp, System(("Ag", "Co"), rng.integers(0, 2, n_atoms), positions, potential))
     lmp.commands_list(
         [
-            f"fix wall all indent {lammps_engine.WALL_eV_per_A3} sphere 0 0 0 {radius_A if hot else 40} side in",
+            f"fix wall all indent {commands.WALL_eV_per_A3} sphere 0 0 0 {radius_A if hot else 40} side in",
             "fix_modify wall energy yes",
             f"velocity all create {temperature_K} 4711 mom yes",
             "fix motion all nve",
@@ -145,7 +147,7 @@ def test_temperature_is_what_the_thermostat_says(potential: Path):
     system = System(("Ag", "Co"), np.repeat([0, 1], 50), positions, potential)
     sampling = Stage(300, 300, 20, 4, 20)
     run = Simulation(system, (Stage(300, 300, 4, 4, 20),), sampling, 1, 1.0, seed=5, damp_ps=1.0)
-    result = lammps_engine.simulate(lammps_engine.load_lammps(), run)
+    result = commands.simulate(load_lammps(), run)
     assert abs(result.temperature_K - 300) < 3 * checks.temperature_error_K(300, 100, 20, 1.0)
     assert result.steps == 6000
 
@@ -164,14 +166,14 @@ def blow_up(positions: np.ndarray, types: np.ndarray) -> np.ndarray:
 
 
 def test_a_lost_atom_is_an_error(potential: Path):
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
 
     def lose_one(positions: np.ndarray) -> bool:
         lmp.commands_list(["group gone id 7", "delete_atoms group gone compress no"])
         return True
 
     with pytest.raises(Exception, match="ERROR"):
-        lammps_engine.simulate(lmp, short_run(potential, Stage(300, 300, 0.1, 4, 15, done=lose_one)))
+        commands.simulate(lmp, short_run(potential, Stage(300, 300, 0.1, 4, 15, done=lose_one)))
     lmp.close()
 
 
@@ -189,8 +191,8 @@ def test_droplets_that_drift_apart_are_held_at_the_contact_temperature(potential
     (join,) = [stage for stage in stages if stage.rearrange is not None]
     assert isinstance(join.done, checks.OneCluster)
     assert join.max_repeats == md.droplets.max_holds == 4
-    lammps_engine.simulate(
-        lammps_engine.load_lammps(),
+    commands.simulate(
+        load_lammps(),
         short_run(potential, replace(join, duration_ps=0.1, done=never, rearrange=None), n_atoms=22),
     )
     assert asked == [22] * 5
@@ -207,7 +209,7 @@ def test_worker_killed_in_the_middle_of_its_answer():
     process = context.Process(target=half_an_answer, args=(there,))
     process.start()
     there.close()
-    seat = lammps_engine._Seat(process, here)
+    seat = pool._Seat(process, here)
     assert WorkerPool(1, 60)._receive(seat) == Failure("killed", "worker process ended: SIGKILL")
 
 

@@ -10,8 +10,9 @@ import yaml
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from alloyscope import cli, config, lammps_engine
+from alloyscope import cli, config
 from alloyscope.errors import ConfigError, ContractError, SimulationError
+from alloyscope.lammps.start import load_lammps
 from alloyscope.parameters import packaged_sets, parameter_set
 from alloyscope.potential import crystals, sma, table, validate
 from alloyscope.potential.evaluate import FromFormula, ThroughLammps
@@ -269,7 +270,7 @@ def test_lammps_gives_the_analytic_forces_for_gold_and_copper(tmp_path: Path):
     path = tmp_path / "AuCu.eam.fs"
     path.write_text(table.setfl(parameters, config.PotentialSection(set="AuCu")))
     atoms = validate.random_cluster(parameters, 20.0, 5)
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     energy, forces = ThroughLammps(lmp, parameters, path)(atoms, False)
     expected_energy, expected_forces = sma.energy_and_forces(atoms, parameters)
     assert energy == pytest.approx(expected_energy, abs=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from alloyscope import rendering
 from alloyscope.contracts import Structure
 from alloyscope.errors import ContractError, SimulationError
-from alloyscope.lammps_engine import load_lammps
+from alloyscope.lammps.start import load_lammps
 from alloyscope.rendering import Scene, render
 from alloyscope.units import NEAREST_NEIGHBOUR_A
 

@@ -11,7 +11,8 @@ from ase.cluster import Icosahedron, Octahedron
 from alloyscope.config import LabelsSection, PotentialSection
 from alloyscope.contracts import Structure
 from alloyscope.errors import ConfigError, ContractError, SimulationError
-from alloyscope.lammps_engine import System, load_lammps
+from alloyscope.lammps.commands import System
+from alloyscope.lammps.start import load_lammps
 from alloyscope.parameters import parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.structure import order, shape, statistics

@@ -1,12 +1,16 @@
 """The doctor tells ok, absent and broken apart, and names the mend."""
 
+import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from alloyscope import cli
+from alloyscope.errors import AlloyscopeError
 from alloyscope.steps import doctor
-from alloyscope.steps.doctor import Line, Probe, library_lines, python_line, slurm_line, snakemake_line
+from alloyscope.steps.doctor import Line, Probe, library_lines, python_line, slurm_line, snakemake_line, system_line
 
 
 @pytest.mark.parametrize(
@@ -32,9 +36,48 @@ def test_verdicts(probe: Probe, expected: Line) -> None:
     assert list(library_lines((probe,))) == [expected]
 
 
-def test_old_python_is_broken() -> None:
+def test_python_outside_the_range_is_broken() -> None:
     assert python_line((3, 10, 4)).state == "broken"
-    assert python_line((3, 11, 0)).state == "ok"
+    assert python_line((3, 11, 0)) == Line("Python", "ok", f"3.11.0 at {sys.executable}")
+    assert python_line((3, 13, 1)) == Line("Python", "ok", f"3.13.1 at {sys.executable}; CI tries 3.11 alone")
+    assert "3.14.0; allowed: 3.11, 3.12, 3.13" in str(python_line((3, 14, 0)))
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "words"),
+    [
+        (("Linux", "x86_64", ("glibc", "2.28")), "ok", "Linux x86_64 glibc 2.28"),
+        (("Linux", "x86_64", ("glibc", "2.17")), "broken", "need glibc 2.28 or later; mend: .*envs/alloyscope.def"),
+        (("Linux", "x86_64", ("", "")), "broken", "need glibc"),  # Alpine
+        (("Linux", "aarch64", ("glibc", "2.39")), "ok", "CI tries Linux on x86-64 alone"),
+        (("Darwin", "arm64", ("", "")), "ok", "CI tries Linux on x86-64 alone"),
+        (("Darwin", "x86_64", ("", "")), "broken", "Darwin x86_64"),
+        (("Windows", "AMD64", ("", "")), "broken", "packages for Linux and macOS alone"),
+    ],
+)
+def test_systems(found: tuple[str, str, tuple[str, str]], state: str, words: str) -> None:
+    line = system_line(*found)
+    assert line.state == state
+    assert re.search(words, str(line))
+
+
+def test_in_a_job_the_doctor_sees_what_srun_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\necho "$@"\nshift\nPMI_FD=33 exec env "$@"\n')
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert cli.main(["doctor", "--in-job", "A=b"]) in (0, 2)
+    shown = capfd.readouterr().out
+    assert f"--ntasks=1 A=b {sys.executable} -m alloyscope doctor\n" in shown
+    assert re.search(r"LAMMPS +ok +\d+ \(not told of .*PMI_FD\)", shown)
+
+
+def test_no_job_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(AlloyscopeError, match="no srun on this machine; it is meant for the login node"):
+        doctor.run_in_job([])
 
 
 def test_snakemake_is_found() -> None:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from alloyscope import rendering
 from alloyscope.config import LabelsSection, ParticlesSection, load, parse
 from alloyscope.errors import ConfigError, StoreError
-from alloyscope.lammps_engine import System
+from alloyscope.lammps.commands import System
 from alloyscope.parameters import parameter_set
 from alloyscope.steps import account, report, statistics, statistics_pictures
 from alloyscope.steps import files as own_structures

@@ -25,7 +25,7 @@ FLOORS = {
     "provenance": 2,
     "progress": 2,
     "store": 3,
-    "lammps_engine": 3,
+    "lammps": 3,
     "microscope": 3,
     "potential": 4,
     "md": 4,
@@ -39,7 +39,7 @@ FLOORS = {
     "cli": 6,
     "__main__": 7,
 }
-ONLY_IN = {"lammps": {"lammps_engine"}, "abtem": {"imaging"}, "snakemake": set()}
+ONLY_IN = {"lammps": {"lammps"}, "abtem": {"imaging"}, "snakemake": set()}
 
 
 def part(name: str) -> str:

@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.workflow.workplace import Answer, Workplace
@@ -46,17 +46,26 @@ class Job:
 
 @dataclass(frozen=True)
 class Cluster:
+    """A running SLURM.
+
+    Attributes:
+        folder: All that it keeps.
+        variables: Set in the shell of its login node.
+    """
+
     folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     @contextmanager
-    def started(cls, folder: Path) -> Iterator["Cluster"]:
-        """A running SLURM; it stops with the block, or with this process."""
-        with subprocess.Popen([SCRIPT, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as script:
+    def started(cls, folder: Path, *dialect: str, variables: Mapping[str, str] | None = None) -> Iterator["Cluster"]:
+        """A SLURM with some settings of its own (KEY=VALUE); it stops with the block, or with this process."""
+        command = [SCRIPT, folder, *dialect]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as script:
             assert script.stdin is not None
             assert script.stdout is not None
             assert script.stdout.readline() == "ready\n"
-            yield cls(folder)
+            yield cls(folder, variables or {})
             script.stdin.close()
             script.stdout.read()
         assert script.returncode == 0
@@ -65,7 +74,7 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """Environment of a shell on its login node."""
         programs = os.pathsep.join([str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-        return os.environ | {"PATH": programs, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        return os.environ | {"PATH": programs, "SLURM_CONF": str(self.folder / "slurm.conf")} | self.variables
 
     def ask(self, *command: str) -> str:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=1200, check=False)

@@ -3,11 +3,12 @@
 #
 #   tests/workflow/slurm.sh FOLDER     prints "ready"; stops at the end of its input (Ctrl-D), or when it is killed
 #   source FOLDER/environment          in another shell: sinfo, sbatch, snakemake --profile slurm
+#   tests/workflow/slurm.sh FOLDER MpiDefault=pmi2 TaskPlugin=task/affinity       the dialect of another cluster
 #
 # Needs Debian's slurm-wlm and munge. Ports are free ones and the munge socket is its own, so several can run side by side.
 # The node claims 8 CPUs and 64 GB, whatever the machine has, and one GPU, /dev/null. No accounting.
 set -euo pipefail
-[ $# = 1 ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: $0 FOLDER [KEY=VALUE of slurm.conf]..." >&2; exit 2; }
 for program in slurmctld slurmd munged sbatch; do
     command -v "$program" >/dev/null || { echo "$program is missing: apt-get install slurm-wlm munge" >&2; exit 2; }
 done
@@ -57,6 +58,10 @@ NodeName=node NodeHostname=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=64000 Gres
 PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE
 PartitionName=gpu Nodes=ALL MaxTime=INFINITE
 CONF
+for setting in "${@:2}"; do
+    grep -q "^${setting%%=*}=" "$folder/slurm.conf" || { echo "$setting: not a key of this slurm.conf" >&2; exit 2; }
+    sed -i "s|^${setting%%=*}=.*|$setting|" "$folder/slurm.conf"
+done
 echo "NodeName=node Name=gpu File=/dev/null" >"$folder/gres.conf"
 
 # the plugin's inner srun runs without SLURM_CONF

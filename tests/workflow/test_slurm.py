@@ -1,7 +1,9 @@
 """The minimal campaign on a real SLURM, undisturbed and with faults."""
 
 import json
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,9 +56,15 @@ def must_hold_the_same(made: Path, expected: Path) -> None:
     pd.testing.assert_frame_equal(*(table.drop(columns="seconds") for table in tables), check_exact=True)
 
 
+# What clusters differ in, each away from the default of Debian's SLURM; the campaign runs on both.
+MPI_SPOKEN = ("MpiDefault=pmi2",)  # every job step is a rank of an MPI job
+CLOSED = ("TaskPlugin=task/affinity", "SelectTypeParameters=CR_CPU_Memory")
+CLOSED_SHELL = {"SBATCH_EXPORT": "NONE"}  # jobs do not inherit the login shell
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with Cluster.started(tmp_path_factory.mktemp("slurm")) as cluster:
+    with Cluster.started(tmp_path_factory.mktemp("slurm"), *MPI_SPOKEN) as cluster:
         yield cluster
 
 
@@ -93,6 +101,23 @@ def test_started_again_there_is_nothing_to_do(slurmed: tuple[Workplace, list[Job
     answer = cluster.run(slurmed[0], *MINIMAL)
     assert (answer.code, answer.jobs) == (0, {})
     assert len(cluster.jobs(slurmed[0])) == before
+
+
+def test_the_doctor_in_a_job_tells_what_lammps_finds_there(cluster: Cluster) -> None:
+    line = cluster.ask(sys.executable, "-m", "alloyscope", "doctor", "--in-job", "-p", "cpu")
+    assert re.search(r"^LAMMPS +ok +\d+ \(not told of .*PMI_FD, PMI_JOBID, PMI_RANK, PMI_SIZE\)$", line, re.MULTILINE)
+
+
+def test_closed_cluster(undisturbed: Workplace, tmp_path: Path) -> None:
+    """A chunk of molecular dynamics, bound to its cores, without the shell's environment."""
+    place = Workplace(tmp_path / "top")
+    shutil.copytree(undisturbed.path, place.path, symlinks=True)
+    shutil.rmtree(place.path / "results" / NAME / "structures")
+    with Cluster.started(tmp_path / "slurm", *CLOSED, variables=CLOSED_SHELL) as closed:
+        met = Met(closed, place)
+        answer = met.begin(*ONE_CORE).end()
+    assert (answer.code, answer.jobs) == (0, {"md": 1}), answer.text[-8000:]
+    met.must_have_made(undisturbed)
 
 
 def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Workplace, tmp_path: Path) -> None:
@@ -152,6 +177,10 @@ class Met:
         """What was done before the fault was not done again, and the end is that of the undisturbed run."""
         assert 0 < len(early) < 8
         assert self.ledger[: len(early)] == early
+        self.must_have_made(undisturbed)
+
+    def must_have_made(self, undisturbed: Workplace) -> None:
+        """The end is that of the undisturbed run."""
         assert len(self.ledger) == 8
         for suffix in (".extxyz", ".json"):
             made, expected = ((top.path / CHUNK).with_suffix(suffix) for top in (self.place, undisturbed))
@@ -231,7 +260,9 @@ def taken(cluster: Cluster, state: str) -> Iterator[None]:
     try:
         yield
     finally:
-        cluster.ask("scontrol", "update", "nodename=node", "state=resume")
+        # a node that was down comes back by itself when its daemon reports, and then cannot be resumed
+        back = "scontrol update nodename=node state=resume || sinfo --noheader --format=%t | grep -qE 'idle|mix|alloc'"
+        cluster.ask("sh", "-c", back)
 
 
 def stop_step(top: Path) -> list[int]:

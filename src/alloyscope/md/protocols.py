@@ -11,7 +11,7 @@ import numpy as np
 from alloyscope.config import MdSection
 from alloyscope.contracts import Particle
 from alloyscope.ids import draw_value, rng_for, seed_for
-from alloyscope.lammps_engine import Simulation, Stage, System
+from alloyscope.lammps.commands import Simulation, Stage, System
 from alloyscope.md.build import Contact, gas, sphere_radius_A, two_droplets
 from alloyscope.md.checks import OneCluster
 from alloyscope.parameters import ParameterSet

@@ -10,8 +10,8 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from alloyscope import lammps_engine
 from alloyscope.contracts import require
+from alloyscope.lammps import commands
 from alloyscope.parameters import ParameterSet
 from alloyscope.potential.sma import energy_and_forces
 
@@ -43,14 +43,14 @@ class ThroughLammps:
         if kind == self._loaded and not relax:
             if periodic:
                 self.lmp.command(f"change_box all x final 0 {a} y final 0 {b} z final 0 {c}")
-            lammps_engine.set_positions(self.lmp, positions_A)
-            return lammps_engine.energy_of_state(self.lmp)
+            commands.set_positions(self.lmp, positions_A)
+            return commands.energy_of_state(self.lmp)
         elements = self.parameters.elements
         types = np.array([elements.index(element) for element in kind[1]])
         cell_A = (a, b, c) if periodic else None
-        system = lammps_engine.System(elements, types, positions_A, self.table, cell_A=cell_A)
+        system = commands.System(elements, types, positions_A, self.table, cell_A=cell_A)
         self._loaded = kind
-        return lammps_engine.energy_and_forces(self.lmp, system, relax)
+        return commands.energy_and_forces(self.lmp, system, relax)
 
 
 @dataclass(frozen=True)

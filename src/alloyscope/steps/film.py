@@ -8,9 +8,9 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from alloyscope import lammps_engine
 from alloyscope.errors import SimulationError
 from alloyscope.instrument import FilmSection
+from alloyscope.lammps.start import load_lammps
 from alloyscope.md.carbon import checks, melt_and_quench
 from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
@@ -26,7 +26,7 @@ def run(*, film: FilmSection, seed: int, out: Path) -> None:
         SimulationError: LAMMPS is absent, or what came out is not amorphous carbon; nothing is written.
     """
     watch = Stopwatch("film")
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     block = melt_and_quench(lmp, film, seed)
     lmp.close()
     found = checks(block)

@@ -18,7 +18,8 @@ from alloyscope.config import MdSection, ParticlesSection
 from alloyscope.contracts import Particle, Structure
 from alloyscope.errors import ConfigError, SimulationError, at_particle
 from alloyscope.ids import chunk_name, particle_id
-from alloyscope.lammps_engine import Failure, Simulation, Stage, System, Trajectory, WorkerPool
+from alloyscope.lammps.commands import Simulation, Stage, System, Trajectory
+from alloyscope.lammps.pool import Failure, WorkerPool
 from alloyscope.md.checks import largest_cluster, verdict
 from alloyscope.md.protocols import simulation
 from alloyscope.parameters import ParameterSet, parameter_set

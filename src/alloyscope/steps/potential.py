@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from alloyscope import lammps_engine
 from alloyscope.config import PotentialSection
 from alloyscope.errors import SimulationError
 from alloyscope.figures_potential import validation
+from alloyscope.lammps.start import load_lammps
 from alloyscope.parameters import parameter_set
 from alloyscope.potential.evaluate import FromFormula, ThroughLammps
 from alloyscope.potential.table import setfl
@@ -42,7 +42,7 @@ def validate(text: str, settings: PotentialSection, references: Sequence[Path] =
     parameters = parameter_set(settings.set)
     clusters = [found] if (found := packaged_clusters(parameters)) else []
     clusters += [read_clusters(path, parameters) for path in references]
-    lmp = lammps_engine.load_lammps()
+    lmp = load_lammps()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "table.eam.fs"
         path.write_text(text)

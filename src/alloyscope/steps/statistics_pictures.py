@@ -11,7 +11,7 @@ from alloyscope import rendering
 from alloyscope.errors import StoreError
 from alloyscope.figures import WORDS
 from alloyscope.ids import chunk_name
-from alloyscope.lammps_engine import load_lammps
+from alloyscope.lammps.start import load_lammps
 from alloyscope.progress import progress
 from alloyscope.steps.page import embed_pixels
 from alloyscope.store.structures import by_particle, read_structures

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope import lammps_engine
 from alloyscope.errors import ConfigError, SimulationError
+from alloyscope.lammps import commands
 
 CLOSE_PACKED = 12  # neighbours of an inner atom
 PATTERNS = {1: "fcc", 2: "hcp", 4: "icosahedral"}  # of LAMMPS's compute cna/atom; 3 is bcc, 5 none of them
@@ -57,15 +57,15 @@ class Inherent:
     coordination: NDArray[np.int64]
 
     @classmethod
-    def of(cls, lmp: Any, system: lammps_engine.System, cutoff_A: float) -> "Inherent":
+    def of(cls, lmp: Any, system: commands.System, cutoff_A: float) -> "Inherent":
         """Relax a particle in a LAMMPS instance.
 
         Raises:
             SimulationError: LAMMPS refuses; the reason is its own.
         """
         try:
-            energy_eV, forces = lammps_engine.energy_and_forces(lmp, system, relax=True)
-            pattern, coordination = lammps_engine.neighbourhoods(lmp, cutoff_A)
+            energy_eV, forces = commands.energy_and_forces(lmp, system, relax=True)
+            pattern, coordination = commands.neighbourhoods(lmp, cutoff_A)
         except Exception as error:  # the lammps module raises bare Exception
             raise SimulationError(" ".join(str(error).split())) from error
         return cls(energy_eV, float(np.abs(forces).max()), pattern, coordination)

