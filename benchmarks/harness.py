@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -98,13 +98,20 @@ def table(figures: dict[str, Figure]) -> str:
     )
 
 
-def command(area: str, words: Sequence[str]) -> str:
+def line_of(area: str, words: Sequence[str]) -> str:
     """What reproduces a benchmark: where its file goes does not belong to it."""
     kept = [word for before, word in zip(["", *words], words) if "--out" not in (before, word)]
     return shlex.join(["python", f"benchmarks/{area}.py", *kept])
 
 
-def publish(area: str, figures: dict[str, Figure], out: Path, config: str = "") -> Path:
+def publish(
+    area: str,
+    figures: dict[str, Figure],
+    out: Path,
+    config: str = "",
+    command: str | None = None,
+    device: Mapping[str, str] | None = None,
+) -> Path:
     """Write results/bench/<area>.json and print the same as a table.
 
     Args:
@@ -112,16 +119,18 @@ def publish(area: str, figures: dict[str, Figure], out: Path, config: str = "") 
         figures: By name; a name is used by one benchmark only.
         out: Folder of the files.
         config: Digest of the config that was measured, if any.
+        command: What reproduces the figures, if not this process's own words.
+        device: The accelerator that was measured, its driver and its libraries.
     """
     path = out / f"{area}.json"
     write_json(
         path,
         {
             "figures": {name: asdict(figure) for name, figure in figures.items()},
-            "machine": provenance.machine(),
+            "machine": provenance.machine() | dict(device or {}),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
-            "command": command(area, sys.argv[1:]),
+            "command": command or line_of(area, sys.argv[1:]),
             "config": config,
             "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },

@@ -4,12 +4,9 @@ abTEM at its best: eager, float32, FFTW with measured plans, one thread, infinit
 the scattering factors kept from particle to particle, the box cut to the particle's own height. Both get the same box,
 and every one of its 20 slices holds atoms. Times are core seconds; ratios are those of neighbouring runs.
 
-`--device gpu` measures a GPU instead and writes hrtem_engine_gpu.json: waves a second, batched, against abTEM on the
-same GPU, particle by particle and as one ensemble, and the share of the memory bandwidth that the engine's reads and
-writes come to.
+A GPU is measured by benchmarks/device.py.
 """
 
-import argparse
 import resource
 import tempfile
 import time
@@ -17,10 +14,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import abtem
 import harness
@@ -39,7 +35,7 @@ from alloyscope.imaging.gates import rms_difference
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.imaging.reference import Reference
 from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
-from alloyscope.microscope.arrays import CPU, Backend, CupyBackend, backend_for
+from alloyscope.microscope.arrays import CPU
 from alloyscope.steps import hrtem
 from alloyscope.store.atomic import checksum, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
@@ -47,7 +43,6 @@ from alloyscope.store.structures import to_text
 
 EQUAL_AT = 256  # our grid in the comparison at equal error
 FINEST = 1408
-ABTEM_BATCH = 16  # particles that abTEM gets on a GPU
 EARLIER_CORE_S = 0.38  # an image of 96² points and 15 slices by an earlier Fortran program, core seconds
 
 
@@ -163,18 +158,20 @@ def write_structures(folder: Path, count: int) -> None:
     Manifest("md", 0, "0" * 16, slots, {name: checksum(folder / name)}, {}, {}).write(folder / manifest_name(0))
 
 
-def run_chunk(folder: Path, count: int) -> dict[str, float]:
-    """One imaging chunk through the step: core seconds by part, peak of resident memory [MB]."""
+def run_chunk(
+    folder: Path, count: int, device: Literal["cpu", "gpu"] = "cpu", clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """One imaging chunk through the step: seconds by part, as the clock counts them, peak of resident memory [MB]."""
     write_structures(folder / "structures", count)
     spent = {"engine": 0.0, "check": 0.0}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            start, engine = time.process_time(), spent["engine"]
+            start, engine = clock(), spent["engine"]
             result = function(*args, **kwargs)
             if name == "check":
                 spent["engine"] = engine
-            spent[name] += time.process_time() - start
+            spent[name] += clock() - start
             return result
 
         return call
@@ -183,12 +180,14 @@ def run_chunk(folder: Path, count: int) -> dict[str, float]:
     hrtem.check_sample = timed("check", hrtem.check_sample)
     inputs = {"chunk": 0, "md_chunks": [0], "structures": folder / "structures", "capacity": count, "seed": SEED}
     sections = {
-        "imaging": ImagingSection(device="cpu"),
+        "imaging": ImagingSection(device=device),
         "optics": OpticsSection(),
         "detector": DetectorSection(),
     }
     manifest = folder / "hrtem" / manifest_name(0)
-    total = core_s(lambda: hrtem.run(**inputs, **sections, manifest=manifest))
+    start = clock()
+    hrtem.run(**inputs, **sections, manifest=manifest)
+    total = clock() - start
     peak_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {**spent, "total": total, "images": count * ImagingSection().views, "peak_MB": peak_MB}
 
@@ -221,89 +220,18 @@ def against_earlier(repeats: int) -> dict[str, Figure]:
     return {"hrtem_speed_96": Figure.median(ratios, "", f"{EARLIER_CORE_S} core-seconds; 96², 15 slices, 459 atoms")}
 
 
-def traffic_bytes(size: int, species: int) -> float:
-    """Reads and writes of one slice, each operation once through its arrays; half spectra count half, the band ⅔."""
-    half, band, whole = 4.0, 16 / 3, 8.0  # bytes per point of the grid
-    potential = species * (half + half + 2 * half) + (species - 1) * 6 * half
-    potential += 3 * (2 * half + 2 * half)  # two transforms and the transposition, phase and amplitude
-    flight = 2 * 2 * whole + 2 * 2 * band + 2 * 2 * band + 3 * band
-    return (potential + 3 * whole + flight) * size**2
-
-
-def seconds(action: Callable[[], Any], backend: Backend, repeats: int) -> list[float]:
-    """Wall seconds of an action on a device, waited for by fetching one number."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        backend.to_numpy(action().reshape(-1)[:1])
-        times.append(time.perf_counter() - start)
-    return times[1:]
-
-
-def bandwidth_B_per_s(backend: Backend, repeats: int) -> float:
-    source, target = (backend.ones((2**28,), "float32") for _ in range(2))
-
-    def copy() -> Any:
-        target[...] = source
-        return target
-
-    return 2 * 4 * 2**28 / min(seconds(copy, backend, repeats))
-
-
-def on_gpu(grid: int, repeats: int, backend: Backend, bandwidth: float) -> dict[str, Figure]:
-    imaging = ImagingSection(grid=grid)
-    engine, structure = Multislice(imaging, backend), alloy()
-    boxes = [trimmed(structure, imaging, number) for number in range(backend.batch)]
-    rates = [len(boxes) / s for s in seconds(lambda: engine.exit_waves(boxes), backend, repeats)]
-    against = f"{grid}², 20 slices, 459 atoms, batches of {backend.batch}, {backend.xp.__name__}"
-    rate = Figure.median(rates, "1/s", against)
-    moved = imaging.n_slices * traffic_bytes(grid, species=2)
-    figures = {
-        "hrtem_gpu_waves_per_s": rate,
-        "hrtem_gpu_roofline": Figure(rate.value * moved / bandwidth, "", f"{moved / 1e6:.0f} MB a wave; {against}"),
-    }
-    if isinstance(backend, CupyBackend):  # abTEM knows no other way to a GPU
-        theirs, few = BestAbtem(imaging, "gpu"), boxes[:ABTEM_BATCH]
-        for name, waves in (("speed", theirs.exit_waves), ("speed_ensemble", theirs.ensemble)):
-            ratios = [rate.value * s / len(few) for s in seconds(partial(waves, few), CPU, repeats)]
-            how = "one structure at a time" if name == "speed" else f"as one ensemble of {len(few)}"
-            figures[f"hrtem_gpu_{name}"] = Figure.median(ratios, "", f"abTEM on the same GPU, {how}; {against}")
-    return figures
-
-
-def gpu(repeats: int, grids: Sequence[int]) -> dict[str, Figure]:
-    """Figures of the first grid under their plain names, of all grids under names that end with the grid."""
-    backend = backend_for("gpu")
-    bandwidth = bandwidth_B_per_s(backend, repeats)
-    figures = {"hrtem_gpu_bandwidth": Figure(bandwidth / 1e9, "GB/s", "copy of 1 GiB")}
-    for grid in grids:
-        found = on_gpu(grid, repeats, backend, bandwidth)
-        figures |= {f"{name}_{grid}": figure for name, figure in found.items()}
-        figures = found | figures
-    return figures
-
-
-def cpu(arguments: argparse.Namespace) -> dict[str, Figure]:
-    figures = {}
-    default = ImagingSection().grid
-    figures |= speed("same_grid", default, default, arguments.repeats, f"abTEM on the same {default}²")
-    figures |= equal_accuracy(max(1, arguments.repeats // 3), arguments.most)
-    figures |= whole_chunk(arguments.particles)
-    return figures | against_earlier(arguments.repeats)
-
-
 def main() -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--repeats", type=int, default=9, metavar="N", help="default: 9")
     parser.add_argument("--particles", type=int, default=40, metavar="N", help="of the whole chunk (default: 40)")
     parser.add_argument("--most", type=int, default=2048, metavar="N", help="abTEM's finest grid (default: 2048)")
-    parser.add_argument("--grids", type=int, nargs="+", default=[256, 384, 512], metavar="N", help="on a GPU")
     arguments = parser.parse_args()
-    if arguments.device == "gpu":
-        harness.publish("hrtem_engine_gpu", gpu(arguments.repeats, arguments.grids), arguments.out)
-    else:
-        harness.publish("hrtem_engine", cpu(arguments), arguments.out)
+    default = ImagingSection().grid
+    figures = speed("same_grid", default, default, arguments.repeats, f"abTEM on the same {default}²")
+    figures |= equal_accuracy(max(1, arguments.repeats // 3), arguments.most)
+    figures |= whole_chunk(arguments.particles)
+    figures |= against_earlier(arguments.repeats)
+    harness.publish("hrtem_engine", figures, arguments.out)
 
 
 if __name__ == "__main__":

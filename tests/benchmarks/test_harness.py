@@ -64,7 +64,7 @@ def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_command_leaves_out_where_the_file_goes():
-    assert harness.command("md_cost", ["--cost", "2", "--out", "elsewhere"]) == "python benchmarks/md_cost.py --cost 2"
+    assert harness.line_of("md_cost", ["--cost", "2", "--out", "elsewhere"]) == "python benchmarks/md_cost.py --cost 2"
 
 
 def test_peak_memory_is_the_programs_own() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import convergence
+import device_steps
 import hrtem_engine
 import imaging_cases
 import numpy as np
@@ -55,7 +56,7 @@ def test_traffic_by_hand() -> None:
     # bytes a point, one species. Potential: matrix product 4, factors 4 + 8, three passes of 16 over two half spectra
     # or what they become. Transmission 24. Flight: rows there 16, band out, there, kernel, back and in 5 × 16 / 3 × 2,
     # kernel once more, rows back 16
-    assert hrtem_engine.traffic_bytes(1, species=1) == pytest.approx(16 + 48 + 24 + 32 + 11 * 16 / 3)
+    assert device_steps.traffic_bytes(1, species=1) == pytest.approx(16 + 48 + 24 + 32 + 11 * 16 / 3)
 
 
 @pytest.mark.slow
