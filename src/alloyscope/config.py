@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from alloyscope.errors import ConfigError
-from alloyscope.instrument import WAVE_STEP_A, DetectorSection, ImagingSection, OpticsSection
+from alloyscope.instrument import WAVE_STEP_A, DetectorSection, Device, ImagingSection, OpticsSection
 from alloyscope.parameters import parameter_set
 from alloyscope.sections import (
     Fraction,
@@ -26,6 +26,7 @@ from alloyscope.sections import (
     S,
     Section,
     bounds,
+    compact,
     parse_section,
 )
 from alloyscope.units import electron_wavelength_A, fcc_111_spacing_A
@@ -177,6 +178,18 @@ class TrainingSection(Section):
     loader_workers: int = Field(0, ge=0)
 
 
+class ExecutionSection(Section):
+    """How jobs work on a machine: nothing here changes a result, and no stage is made from it.
+
+    A key that is left out (null) follows the older key of the same name, `md.wall_limit_s`, `imaging.device` or
+    `imaging.checked_waves`. Those remain what md and hrtem are made from, so changing one there runs the stage again.
+    """
+
+    wall_limit_s: Positive | None = None  # of one particle's molecular dynamics; it catches hangs only
+    device: Device | None = None
+    checked_waves: int | None = Field(None, ge=0)  # per imaging chunk, against abTEM on a twice finer grid
+
+
 class Config(Section):
     """A whole campaign."""
 
@@ -191,6 +204,26 @@ class Config(Section):
     detector: DetectorSection = DetectorSection()
     dataset: DatasetSection = DatasetSection()
     training: TrainingSection = TrainingSection()
+    execution: ExecutionSection = ExecutionSection()
+
+    def as_json(self) -> str:
+        """Compact JSON of all that stages are made from: `execution` is left out."""
+        return compact(self.made_from(exclude={"execution"}))
+
+    @property
+    def wall_limit_s(self) -> float:
+        """Time after which a particle's molecular dynamics is taken for hung [s]."""
+        return self.execution.wall_limit_s or self.md.wall_limit_s
+
+    @property
+    def device(self) -> Device:
+        """Where images are computed."""
+        return self.execution.device or self.imaging.device
+
+    @property
+    def checked_waves(self) -> int:
+        """Waves of each imaging chunk that are compared with abTEM's."""
+        return self.imaging.checked_waves if self.execution.checked_waves is None else self.execution.checked_waves
 
     @property
     def folder(self) -> Path:
@@ -198,11 +231,8 @@ class Config(Section):
 
     def image_settings(self) -> str:
         """What the images are made from, as JSON: neither how many there are nor what is learned from them."""
-        later = {"dataset", "training"}
-        content = self.model_dump(
-            mode="json", exclude={"campaign": {"results", "n_particles"}} | dict.fromkeys(later, True)
-        )
-        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+        others = {"dataset", "training", "execution"}
+        return compact(self.made_from(exclude={"campaign": {"results", "n_particles"}} | dict.fromkeys(others, True)))
 
 
 def frozen(content: Any, main: bool) -> Any:

@@ -21,6 +21,7 @@ from alloyscope.sections import (
 )
 
 Engine = Literal["batched", "abtem"]
+Device = Literal["auto", "cpu", "gpu"]
 Camera = Literal["counting", "scintillator"]
 WAVE_STEP_A = 0.2  # largest step of a stored exit wave
 
@@ -45,7 +46,7 @@ class FilmSection(Section):
 
 class ImagingSection(Section):
     engine: Engine = "batched"
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: Device = "auto"  # rather in the section `execution`
     voltage_kV: Positive = 200.0
     pixels: int = Field(128, ge=32)
     pixel_size_A: Positive = 10 / 23  # 23 px/nm
@@ -54,7 +55,7 @@ class ImagingSection(Section):
     views: int = Field(5, ge=1)
     max_shift_A: Annotated[float, Field(ge=0)] = 4.0
     md_chunks_per_chunk: int = Field(1, ge=1)
-    checked_waves: int = Field(1, ge=0)  # per chunk, against abTEM on a twice finer grid
+    checked_waves: int = Field(1, ge=0)  # rather in the section `execution`
     store_waves: bool = False  # exit waves beside the images, from which other optics and doses can be drawn
     snapshots_per_image: int | None = Field(None, ge=1)  # of those md keeps, drawn for each view; None: all
     film: FilmSection = FilmSection()

@@ -13,12 +13,27 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
 from alloyscope.errors import ConfigError
+
+
+class Later:
+    """Marks a key that is younger than finished campaigns, as in `snapshots: Annotated[int, LATER] = 1`.
+
+    Its default is its neutral value: with it the stage makes what it made before the key was there. `as_json` leaves
+    the key out while it has this value, so that the key alone makes no stage run again.
+    """
+
+
+LATER = Later()
+MADE_FROM = "made from"  # context of the serialisation that leaves out later keys
 
 
 class Section(BaseModel):
@@ -27,8 +42,30 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def as_json(self) -> str:
-        """Compact JSON, equal for equal content: what a rule passes on and a digest is made of."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Compact JSON, equal for equal content: what a rule passes on and a digest is made of.
+
+        Parsed again it gives the same section.
+        """
+        return compact(self.made_from())
+
+    def made_from(self, **options: Any) -> dict[str, Any]:
+        """The content that a stage is made from: `model_dump` without later keys at their neutral value."""
+        content: dict[str, Any] = self.model_dump(mode="json", context=MADE_FROM, **options)
+        return content
+
+    @model_serializer(mode="wrap")
+    def _without_neutral(self, dump: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if info.context == MADE_FROM:
+            for name, field in type(self).model_fields.items():
+                if LATER in field.metadata and getattr(self, name) == field.default:
+                    content.pop(name, None)
+        return content
+
+
+def compact(content: Any) -> str:
+    """JSON without spaces, keys in order."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def _ordered(bounds: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -101,6 +101,18 @@ def test_digest_follows_the_sections(campaign: Path) -> None:
     assert digests[0] == digests[2] != digests[1]
 
 
+def test_how_a_job_works_is_not_what_its_images_are_made_from(
+    campaign: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`--device` and `--checked-waves` come from the section `execution`: they change neither digest nor images."""
+    found = []
+    for options in ({}, {"device": "cpu", "checked_waves": 2}):
+        make_chunk(campaign, 0, **options)
+        found.append((Manifest.read(campaign / "hrtem" / "chunk-000000.json").digest, shards(campaign, 0)))
+    assert found[0] == found[1]
+    assert capfd.readouterr().err.count("of the beam (rms) from abTEM") == 2
+
+
 def test_chunk_without_a_valid_particle(tmp_path: Path) -> None:
     write_md_chunk(tmp_path / "structures", 0, failed=(0, 1))
     make_chunk(tmp_path, 0, imaging=IMAGING.model_copy(update={"checked_waves": 1}))

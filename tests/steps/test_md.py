@@ -188,8 +188,15 @@ def test_two_processes_on_one_chunk_run_no_particle_twice(potential: Path, tmp_p
     assert not list(tmp_path.glob(".*.lock"))
 
 
+def test_a_limit_from_execution_holds_in_place_of_the_section_s(potential: Path, tmp_path: Path):
+    words = [*command(potential, tmp_path, 1), "--wall-limit-s", "0.001"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2
+    assert "hang: no result after 0.001 s" in done.stderr
+
+
 def test_retry_policy():
-    chunk = step.Chunk(MdSection(max_attempts=2), AGCO, Path("x"), 7)
+    chunk = step.Chunk(MdSection(max_attempts=2), 60.0, AGCO, Path("x"), 7)
     trial = step.Trial(particle(3, PARTICLES, 7))
     hang, killed = Failure("hang", "no result after 5 s"), Failure("killed", "worker process ended: SIGKILL")
     # three kills and a hang repeat the same attempt, and so the same seed; what comes again then has a cause

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from alloyscope.config import parse
 from alloyscope.errors import StoreError
-from alloyscope.store.atomic import checksum
-from alloyscope.store.manifests import Manifest, Slot, finished, manifest_name
+from alloyscope.store.atomic import checksum, read_json
+from alloyscope.store.manifests import Manifest, Slot, finished, manifest_name, write_campaign
 
 
 def make(folder: Path, chunk: int) -> Manifest:
@@ -75,3 +76,17 @@ def test_finished_chunks(tmp_path: Path) -> None:
 def test_slots_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Slot(1, True).valid = False  # type: ignore[misc]
+
+
+def test_campaign_file_follows_execution_and_keeps_the_plan_that_stands(tmp_path: Path) -> None:
+    path = tmp_path / "campaign.json"
+    write_campaign(path, parse({}), {"stage": "plan"})
+    fast = parse({"execution": {"device": "cpu"}})
+    write_campaign(path, fast)  # the start of a later run
+    assert read_json(path)["config"]["execution"]["device"] == "cpu"
+    assert read_json(path)["provenance"] == {"stage": "plan"}
+    write_campaign(path, parse({}), {"stage": "plan", "again": True})  # the plan's job, which is not told of execution
+    assert read_json(path)["config"]["execution"]["device"] == "cpu"
+    assert read_json(path)["provenance"]["again"]
+    write_campaign(path, parse({"labels": {"ordering": "eta"}}))  # another plan
+    assert "provenance" not in read_json(path)

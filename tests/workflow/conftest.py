@@ -1,6 +1,7 @@
 """A copy of the workflow to play with, and one real run of the minimal campaign to copy from."""
 
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,25 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     answer = place.snakemake(*MINIMAL)
     assert answer.code == 0, answer.text[-8000:]
     return place
+
+
+@pytest.fixture(scope="session")
+def kept(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """The minimal campaign as commit 3faff46 left it, with Snakemake's records, in today's workflow.
+
+    Enough to ask what would run: tables of potentials, checkpoints, pages and pictures are empty files. Do not change
+    it: take a `kept_copy`.
+    """
+    place = Workplace.new(root, tmp_path_factory.mktemp("kept") / "top")
+    with tarfile.open(Path(__file__).with_name("campaign-3faff46.tar.xz")) as archive:
+        archive.extractall(place.path, filter="data")
+    return place
+
+
+@pytest.fixture
+def kept_copy(kept: Workplace, tmp_path: Path) -> Workplace:
+    shutil.copytree(kept.path, tmp_path / "copy", symlinks=True)
+    return Workplace(tmp_path / "copy")
 
 
 @pytest.fixture

@@ -1,28 +1,65 @@
-"""What Snakemake runs again, and what it leaves alone."""
+"""What Snakemake runs again, and what it leaves alone, in a campaign that an earlier version kept."""
 
 import re
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from alloyscope.steps import structures, verify
+from alloyscope.store.atomic import read_json
+from alloyscope.store.manifests import read_campaign
 from tests.workflow.workplace import MINIMAL, Workplace
-
-pytestmark = pytest.mark.xdist_group("workflow")  # one real campaign for all of them
 
 LABELLED = {"structures": 1, "statistics": 1}
 LEARNING = {"train": 2, "evaluate": 2, "report": 1}
 
 
-def test_second_run_has_nothing_to_do(finished: Workplace) -> None:
-    assert finished.jobs(*MINIMAL) == {}
+def test_an_earlier_version_left_nothing_to_do(kept: Workplace) -> None:
+    """Values of params as today's rules give them: one new default in one of them would run its stage again."""
+    assert kept.jobs(*MINIMAL) == {}
+
+
+def test_it_is_whole(kept: Workplace) -> None:
+    assert "whole; 4 manifests" in verify.run(folder=kept.path / "results" / "minimal")
+
+
+def test_its_chunks_still_belong_to_its_plan(kept: Workplace, tmp_path: Path) -> None:
+    """The step that gathers old and new chunks compares what they were made from."""
+    results = kept.path / "results" / "minimal"
+    config = read_campaign(results)
+    structures.run(
+        descriptors=results / "descriptors",
+        n_chunks=1,
+        min_chunks=None,
+        capacity=8,
+        seed=config.campaign.seed,
+        particles=config.particles,
+        splits=config.splits,
+        labels=config.labels,
+        out=tmp_path / "structures.parquet",
+    )
+    before, now = (read_json(folder / "structures.json") for folder in (results / "structures", tmp_path))
+    assert now["digest"] == before["digest"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "execution={wall_limit_s: 100, device: cpu, checked_waves: 2}",
+        "campaign={results: results}",
+    ],
+)
+def test_what_no_stage_is_made_from_reruns_nothing(kept: Workplace, change: str) -> None:
+    assert kept.jobs(*MINIMAL, "--config", change) == {}
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        # the old names of what is now in `execution`
+        ("imaging={checked_waves: 2}", {"hrtem": 1, "gates": 1, "dataset": 1, **LEARNING}),
         ("optics={n_foci: 3}", {"hrtem": 1, "gates": 1, "dataset": 1, **LEARNING}),
         ("labels={ordering: eta}", {**LABELLED, "gates": 1, "dataset": 1, **LEARNING}),
         ("dataset={gated_images: 2}", {"gates": 1, "dataset": 1, **LEARNING}),
@@ -37,8 +74,8 @@ def test_second_run_has_nothing_to_do(finished: Workplace) -> None:
         ),
     ],
 )
-def test_a_change_reruns_what_depends_on_it(finished: Workplace, change: str, expected: dict[str, int]) -> None:
-    assert finished.jobs(*MINIMAL, "--config", change) == expected
+def test_a_change_reruns_what_depends_on_it(kept: Workplace, change: str, expected: dict[str, int]) -> None:
+    assert kept.jobs(*MINIMAL, "--config", change) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,16 +90,15 @@ def test_a_change_reruns_what_depends_on_it(finished: Workplace, change: str, ex
         ("hrtem/dataset.json", {"dataset": 1, **LEARNING}),
     ],
 )
-def test_what_is_lost_is_made_again(copy: Callable[[], Workplace], lost: str, expected: dict[str, int]) -> None:
+def test_what_is_lost_is_made_again(kept_copy: Workplace, lost: str, expected: dict[str, int]) -> None:
     """Also when nothing that is still to be done asks for it."""
-    place = copy()
-    (place.path / "results" / "minimal" / lost).unlink()
-    assert place.jobs(*MINIMAL) == expected
+    (kept_copy.path / "results" / "minimal" / lost).unlink()
+    assert kept_copy.jobs(*MINIMAL) == expected
 
 
-def test_growing_computes_only_new_chunks(finished: Workplace) -> None:
+def test_growing_computes_only_new_chunks(kept: Workplace) -> None:
     """8 particles in md chunks 0, 1 and imaging chunk 0 are finished; 17 need md 2 to 4, and imaging chunks 1 and 2."""
-    answer = finished.snakemake("--dry-run", *MINIMAL, "--config", "campaign={n_particles: 17}")
+    answer = kept.snakemake("--dry-run", *MINIMAL, "--config", "campaign={n_particles: 17}")
     begun = {
         line.split()[-1] for line in answer.text.splitlines() if line.startswith("    output: ") and "chunk-" in line
     }
@@ -73,29 +109,28 @@ def test_growing_computes_only_new_chunks(finished: Workplace) -> None:
     }
 
 
-def test_min_chunks_does_not_wait(finished: Workplace) -> None:
+def test_min_chunks_does_not_wait(kept: Workplace) -> None:
     """A hundred times the particles, but the set asked for is the one imaging chunk that is there."""
-    jobs = finished.jobs(*MINIMAL, "--config", "campaign={n_particles: 800}", "dataset={min_chunks: 1}")
+    jobs = kept.jobs(*MINIMAL, "--config", "campaign={n_particles: 800}", "dataset={min_chunks: 1}")
     assert jobs == {"report": 1}
 
 
-def test_commands_of_the_docs(finished: Workplace, root: Path) -> None:
+def test_commands_of_the_docs(kept: Workplace, root: Path) -> None:
     """Each line of docs/rerunning.md runs the jobs that it names."""
     text = (root / "docs" / "rerunning.md").read_text()
     lines = re.findall(r"^snakemake --profile profiles/local (.*?) +# (.*)$", text, re.MULTILINE)
     assert len(lines) == text.count("\nsnakemake ")
     with ThreadPoolExecutor(2) as pool:
-        jobs = list(pool.map(lambda line: finished.jobs(*line[0].split()), lines))
+        jobs = list(pool.map(lambda line: kept.jobs(*line[0].split()), lines))
     named = [{rule: int(n) for rule, n in (job.split() for job in line[1].split(", "))} for line in lines]
     assert jobs == named
 
 
-def test_rewording_a_rule_reruns_nothing(copy: Callable[[], Workplace]) -> None:
-    place = copy()
-    for rules in (place.path / "workflow" / "rules").glob("*.smk"):
+def test_rewording_a_rule_reruns_nothing(kept_copy: Workplace) -> None:
+    for rules in (kept_copy.path / "workflow" / "rules").glob("*.smk"):
         reworded = rules.read_text().replace("python -m alloyscope", "python  -m  alloyscope")
         rules.write_text(f"# another comment\n{reworded}")
-    assert place.jobs(*MINIMAL) == {}
+    assert kept_copy.jobs(*MINIMAL) == {}
 
 
 @pytest.mark.parametrize(
@@ -105,14 +140,11 @@ def test_rewording_a_rule_reruns_nothing(copy: Callable[[], Workplace]) -> None:
         (["descriptors/chunk-000000.json"], {"describe": 1}),
     ],
 )
-def test_deleted_manifest_reruns_its_chunk(
-    copy: Callable[[], Workplace], deleted: list[str], expected: dict[str, int]
-) -> None:
+def test_deleted_manifest_reruns_its_chunk(kept_copy: Workplace, deleted: list[str], expected: dict[str, int]) -> None:
     """What a StoreError asks for; the step that refused the chunk has written nothing, and nothing has followed it."""
-    place = copy()
-    results = place.path / "results" / "minimal"
+    results = kept_copy.path / "results" / "minimal"
     for name in (*deleted, "structures/structures.parquet", "hrtem/dataset.json", "hrtem/images.parquet"):
         (results / name).unlink()
     for later in ("training", "evaluation", "report"):
         shutil.rmtree(results / later)
-    assert place.jobs(*MINIMAL) == {**expected, **LABELLED, "gates": 1, "dataset": 1, **LEARNING}
+    assert kept_copy.jobs(*MINIMAL) == {**expected, **LABELLED, "gates": 1, "dataset": 1, **LEARNING}

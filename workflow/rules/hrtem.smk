@@ -21,6 +21,8 @@ rule hrtem:
     resources:
         mem_mb=growing(plan.imaging_memory_MB(CAMPAIGN)),
         runtime=growing(plan.job_minutes("hrtem", CAMPAIGN)),
+        device=CAMPAIGN.device,  # resources, because Snakemake does not compare resources
+        checked_waves=CAMPAIGN.checked_waves,
     params:
         md_chunks=lambda wildcards: list(plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
         structures=f"{RESULTS}/structures",
@@ -42,6 +44,8 @@ rule hrtem:
             --optics {params.optics:q} \
             --detector {params.detector:q} \
             --film {input.film:q} \
+            --device {resources.device} \
+            --checked-waves {resources.checked_waves} \
             --manifest {output.manifest:q} \
             2>>{log:q}
         """

@@ -18,6 +18,7 @@ rule md:
     resources:
         mem_mb=lambda wildcards, threads, attempt: attempt * (1000 + 250 * threads),
         runtime=lambda wildcards, threads, attempt: attempt * plan.job_minutes("md", CAMPAIGN, threads),
+        wall_limit_s=f"{CAMPAIGN.wall_limit_s:g}",  # a resource, because Snakemake does not compare resources
     params:
         first=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).first,
         particles_here=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).count,
@@ -38,6 +39,7 @@ rule md:
             --potential-set {params.potential_set:q} \
             --potential {input.potential:q} \
             --workers {threads} \
+            --wall-limit-s {resources.wall_limit_s} \
             --manifest {output.manifest:q} \
             2>>{log:q}
         """

@@ -33,7 +33,7 @@ def device_for(device: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "gpu"]:
     cupy = abtem_backend.cp  # type: ignore[attr-defined]
     present = cupy is not None and cupy.cuda.is_available()
     if device == "gpu" and not present:
-        raise ConfigError("imaging.device: abTEM needs CuPy and a GPU it can use; install alloyscope[gpu] or use cpu")
+        raise ConfigError("execution.device: abTEM needs CuPy and a GPU it can use; install alloyscope[gpu] or use cpu")
     return "gpu" if device != "cpu" and present else "cpu"
 
 

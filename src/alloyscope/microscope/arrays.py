@@ -212,7 +212,7 @@ def gpu_backend() -> Backend | None:
 
 
 def backend_for(device: Literal["auto", "cpu", "gpu"]) -> Backend:
-    """The backend of `imaging.device`.
+    """The backend of `execution.device`.
 
     Raises:
         ConfigError: a GPU is asked for and none is usable.
@@ -220,7 +220,7 @@ def backend_for(device: Literal["auto", "cpu", "gpu"]) -> Backend:
     found = None if device == "cpu" else gpu_backend()
     if device == "gpu" and found is None:
         raise ConfigError(
-            "imaging.device: gpu is asked for, neither CuPy nor torch finds a CUDA device; "
+            "execution.device: gpu is asked for, neither CuPy nor torch finds a CUDA device; "
             "install alloyscope[gpu] there, or use auto or cpu"
         )
     return found or CPU

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from alloyscope.ids import chunk_name, image_id, particle_id, rng_for
 from alloyscope.imaging import gates
 from alloyscope.imaging.box import slabs
 from alloyscope.imaging.hrtem import Imager, Job, check_against_reference, imager_for, shown
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.instrument import DetectorSection, Device, ImagingSection, OpticsSection
 from alloyscope.microscope.detector import expose
 from alloyscope.microscope.waves import Band
 from alloyscope.progress import log, progress
@@ -52,6 +52,8 @@ def run(
     detector: DetectorSection,
     manifest: Path,
     film: Path | None = None,
+    device: Device | None = None,
+    checked_waves: int | None = None,
 ) -> None:
     """Make one imaging chunk.
 
@@ -66,6 +68,8 @@ def run(
         detector: Draws of dose and camera.
         manifest: Written last; the data lie beside it.
         film: Block of carbon, for the images that show a film.
+        device: Where images are computed, if not where `imaging.device` says.
+        checked_waves: Waves that are compared with abTEM's, if not as many as `imaging.checked_waves` says.
 
     Raises:
         ConfigError: the aperture is wider than the grid's band limit, waves of several snapshots or behind a film are
@@ -88,12 +92,14 @@ def run(
     band = Band.of(imaging, optics)
     if band and any(len(frames) > 1 for frames in snapshots.values()):
         raise ConfigError("imaging.store_waves: must be false for particles with several snapshots: a wave holds one")
-    imager = imager_for(imaging, band, read_film(film) if film else None)
+    used = imaging.model_copy(update={"device": device or imaging.device})  # the images are made from `imaging`
+    imager = imager_for(used, band, read_film(film) if film else None)
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
     # one thread: the products are small, and the last bits must not depend on the number of cores
     with threadpool_limits(1):
         arrays, seconds = make_images(imager, views, snapshots, shard, detector, seed)
-        check_sample(imager, [(snapshots[v.particle], v) for v in views if v.particle in snapshots], chunk, seed)
+        jobs = [(snapshots[view.particle], view) for view in views if view.particle in snapshots]
+        check_sample(imager, jobs, imaging.checked_waves if checked_waves is None else checked_waves, chunk, seed)
 
     folder = manifest.parent
     files = store.write_shard(folder, chunk, shard, arrays)
@@ -232,11 +238,11 @@ def make_images(
     return arrays, seconds
 
 
-def check_sample(imager: Imager, jobs: Sequence[Job], chunk: int, seed: int) -> None:
+def check_sample(imager: Imager, jobs: Sequence[Job], most: int, chunk: int, seed: int) -> None:
     """Some of the chunk's waves against abTEM; abTEM's own need no such check."""
     if imager.imaging.engine != "batched" or not jobs:
         return
-    wanted = min(imager.imaging.checked_waves, len(jobs))
+    wanted = min(most, len(jobs))
     chosen = rng_for("checked-waves", seed, chunk).choice(len(jobs), wanted, replace=False)
     for job in (jobs[index] for index in sorted(chosen.tolist())):
         difference = check_against_reference(imager, job)
@@ -266,6 +272,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_section(parser, "optics", OpticsSection)
     add_section(parser, "detector", DetectorSection)
     parser.add_argument("--film", type=Path, nargs="?", help="block of carbon, for images that show a film")
+    parser.add_argument("--device", choices=get_args(Device), help="where to compute (default: as `imaging` says)")
+    parser.add_argument(
+        "--checked-waves", type=int, metavar="N", help="waves compared with abTEM's (default: as `imaging` says)"
+    )
     parser.add_argument("--manifest", type=Path, required=True, help="manifest to write")
 
 
@@ -281,4 +291,6 @@ def main(arguments: argparse.Namespace) -> None:
         detector=arguments.detector,
         manifest=arguments.manifest,
         film=arguments.film,
+        device=arguments.device,
+        checked_waves=arguments.checked_waves,
     )

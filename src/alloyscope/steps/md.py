@@ -53,6 +53,7 @@ class Chunk:
     """What all particles of a chunk have in common."""
 
     md: MdSection
+    wall_limit_s: float
     parameters: ParameterSet
     potential: Path
     seed: int
@@ -61,7 +62,7 @@ class Chunk:
         """Simulate particles, yielding each as it ends for good."""
         waiting = deque(Trial(planned) for planned in particles)
         running: dict[int, Trial] = {}
-        with WorkerPool(workers, self.md.wall_limit_s) as pool:
+        with WorkerPool(workers, self.wall_limit_s) as pool:
             if waiting:
                 self._probe(pool)
                 log(f"LAMMPS runs; {len(waiting)} particles to simulate on {workers} cores")
@@ -167,6 +168,7 @@ def run(
     potential: Path,
     workers: int,
     manifest: Path,
+    wall_limit_s: float | None = None,
 ) -> None:
     watch = Stopwatch("md")
     if manifest.name != manifest_name(chunk):
@@ -186,7 +188,7 @@ def run(
             f"particles.species: {', '.join(sorted(missing))} not in --potential-set {potential_set}; "
             f"it has {', '.join(parameters.elements)}"
         )
-    source = Chunk(md, parameters, potential, seed)
+    source = Chunk(md, wall_limit_s or md.wall_limit_s, parameters, potential, seed)
     for entry in progress(source.entries(todo, workers), len(todo), f"md {chunk_name(chunk)}, particles"):
         ledger.append(entry)
         entries[entry.slot.particle] = entry
@@ -216,6 +218,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--potential-set", default="AgCo", metavar="SET", help="parameter set (start distances)")
     parser.add_argument("--potential", type=Path, required=True, metavar="FILE", help="eam/fs table")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes, one core each")
+    parser.add_argument(
+        "--wall-limit-s", type=float, metavar="S", help="a run that takes longer is hung (default: as `md` says)"
+    )
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="written last")
 
 
@@ -231,4 +236,5 @@ def main(arguments: argparse.Namespace) -> None:
         potential=arguments.potential,
         workers=arguments.workers,
         manifest=arguments.manifest,
+        wall_limit_s=arguments.wall_limit_s,
     )

@@ -19,6 +19,7 @@ from alloyscope.ids import chunk_name
 from alloyscope.plan import RECIPES, splits_of
 from alloyscope.progress import progress
 from alloyscope.provenance import Stopwatch
+from alloyscope.sections import parse_section
 from alloyscope.steps import describe
 from alloyscope.steps.arguments import add_section
 from alloyscope.store.atomic import checksum, digest, write_json
@@ -93,9 +94,8 @@ def chunk_rows(manifest: Manifest, folder: Path, capacity: int, seed: int, parti
     path = folder / f"chunk-{chunk_name(manifest.chunk)}.parquet"
     mend = f"delete {folder / manifest_name(manifest.chunk)} and run snakemake again"
     manifest.verify(folder)
-    sections = manifest.provenance.get("sections", {})
-    made_for = {"seed": manifest.provenance.get("seed"), "section particles": sections.get("particles")}
-    wanted = {"seed": seed, "section particles": particles.model_dump(mode="json")}
+    made_for = {"seed": manifest.provenance.get("seed"), "section particles": section_of(manifest, path)}
+    wanted = {"seed": seed, "section particles": particles.as_json()}
     if other := [name for name in wanted if made_for[name] != wanted[name]]:
         raise StoreError(f"{path}: belongs to another plan, made for another {' and '.join(other)}; {mend}")
     rows = read_table(path)
@@ -114,6 +114,12 @@ def chunk_rows(manifest: Manifest, folder: Path, capacity: int, seed: int, parti
             f"on; holds {len(rows)}; {mend}"
         )
     return rows
+
+
+def section_of(manifest: Manifest, path: Path) -> str | None:
+    """The section `particles` that a chunk was made from; an older chunk's has none of the later keys."""
+    stored = manifest.provenance.get("sections", {}).get("particles")
+    return None if stored is None else parse_section(ParticlesSection, stored, path=f"{path}: particles").as_json()
 
 
 def require_no_hole(table: pd.DataFrame, folder: Path, capacity: int) -> None:

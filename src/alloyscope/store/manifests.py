@@ -106,12 +106,16 @@ def write_campaign(path: Path, config: Config, provenance: dict[str, Any] | None
     Raises:
         StoreError: the folder cannot be written.
     """
-    made_from = digest(config.as_json())
-    if provenance is None:
-        with suppress(StoreError):
-            if read_json(path).get("digest") == made_from:
-                return
-    content = {"config": config.model_dump(mode="json"), "digest": made_from}
+    content: dict[str, Any] = {"config": config.model_dump(mode="json"), "digest": digest(config.as_json())}
+    with suppress(StoreError):
+        before = read_json(path)
+        if before.get("digest") == content["digest"]:  # they can differ in their section `execution` alone
+            if provenance is None:
+                provenance = before.get("provenance")
+                if before.get("config") == content["config"]:
+                    return
+            else:  # the plan is not told of it
+                content["config"]["execution"] = before["config"].get("execution", content["config"]["execution"])
     write_json(path, content if provenance is None else content | {"provenance": provenance})
 
 
