@@ -11,6 +11,7 @@ import pytest
 
 from alloyscope.config import parse
 from alloyscope.errors import ConfigError, StoreError
+from alloyscope.steps import record
 from alloyscope.steps.record import run
 from alloyscope.steps.record_page import PAGES, page_of, render
 from alloyscope.store.atomic import checksum, digest, write_json
@@ -88,7 +89,7 @@ def potential(folder: Path, **changed: Any) -> Path:
     check = {"name": "a", "value": 1.5, "reference": 1.0, "tolerance": 1.0, "unit": "Å", "kind": "formula"}
     checks = [
         check | {"source": "formula", "reason": "r"},
-        check | {"kind": "experiment", "tolerance": 0.25, "source": "a book", "reason": "r"},
+        check | {"kind": "experiment", "tolerance": 0.25, "source": "a book [memory]", "reason": "r"},
         check | {"name": "b", "source": "formula", "reason": "r"},
     ]
     content = {"set": {"name": "AgCo"}, "settings": {"set": "AgCo"}, "checks": checks, "provenance": STAMP}
@@ -168,9 +169,11 @@ def test_committed_page_agrees_with_the_numbers(root: Path) -> None:
         "docs/results.md differs from docs/results.json; mend: alloyscope record --from results/demo NAME"
     )
     assert all(entry["artefact"].count(" sha256:") == 1 for entry in entries.values())
+    assert [name for name, entry in entries.items() if entry["commit"].endswith("+")] == []
 
 
-def test_setup_time_is_read_off_the_stamps(tmp_path: Path) -> None:
+def test_setup_time_is_read_off_the_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "commit", lambda: "abc")
     with pytest.raises(StoreError, match=r"pyvenv\.cfg: missing; run make demo or make test"):
         run(folder=None, names=["setup_s"], docs=tmp_path)
     (tmp_path / ".venv").mkdir()
@@ -228,9 +231,21 @@ def test_benchmark_keeps_its_command_and_what_it_is_against(bench: Path, tmp_pat
         "note": "a fresh lmp | per particle",
     }
     page = (tmp_path / "results.md").read_text()
-    assert "| `md_cost_ratio` | 3 | 2.5 – 3.5 |  | `python benchmarks/md_cost.py --cost 4` |" in page
-    assert "| a fresh lmp \\| per particle |" in page
-    assert "| `md_worker_MB` | 3 |  | MB |" in page
+    headline = "| molecular dynamics: times cheaper than the plain use of LAMMPS | 3 | 2.5 – 3.5 | `python"
+    assert page.index("## Headlines") < page.index(headline) < page.index("## Molecular dynamics")
+    run_line = "`python benchmarks/md_cost.py --cost 4`, commit `abc`, config `c0ffee`, 2026-01-02:"
+    assert page.count(run_line) == 1
+    assert "| `md_cost_ratio` | 3 | 2.5 – 3.5 | a fresh lmp \\| per particle |" in page
+    assert "| `md_worker_MB` | 3 MB |  | a fresh" in page
+
+
+@pytest.mark.parametrize("commit", ["abc+", None])
+def test_numbers_of_uncommitted_code_are_refused(bench: Path, tmp_path: Path, commit: str | None) -> None:
+    content = json.loads((bench / "md_cost.json").read_text())
+    write_json(bench / "md_cost.json", content | {"commit": commit})
+    with pytest.raises(StoreError, match="measured on uncommitted code: md_cost_ratio; commit the changes and measure"):
+        run(folder=None, names=["md_cost_ratio"], docs=tmp_path, bench=bench)
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_unknown_name_lists_the_benchmarks_too(bench: Path, tmp_path: Path) -> None:
@@ -260,13 +275,14 @@ def test_validation_records_every_check(tmp_path: Path) -> None:
         0.25,
         0.75,
         1.25,
-        "a book",
+        "a book [memory]",
     ]
     assert measured["command"] == f"alloyscope potential --set AgCo --out {place}"
     page = (tmp_path / "results.md").read_text()
-    assert "## Potential validation\n\n### AgCo\n" in page
-    assert "| a (experiment) | 1.5 | 1 | 0.25 | Å | no | a book |" in page
-    assert "| b | 1.5 | 1 | 1 | Å | yes | formula |" in page
+    assert f"| AgCo | 3 | a (experiment) | `alloyscope potential --set AgCo --out {place}` | `abc` |" in page
+    assert "| quantity | unit | AgCo | experiment |" in page
+    assert "| a | Å | 1.5* | 1 [memory] |" in page
+    assert "| b | Å | 1.5 |  |" in page
 
 
 def test_recorded_again_a_validation_loses_the_checks_it_no_longer_has(bench: Path, tmp_path: Path) -> None:

@@ -95,6 +95,19 @@ def merged(entries: Mapping[str, object], found: Mapping[str, Result], names: Se
     return kept | {name: result.entry() for name, result in found.items()}
 
 
+def require_committed(found: Mapping[str, Result]) -> None:
+    """A number worth quoting can be measured again by whoever has its commit.
+
+    Raises:
+        StoreError: some were measured on code with uncommitted changes, or outside a checkout; lists them.
+    """
+    if homeless := [name for name, result in found.items() if not result.commit or result.commit.endswith("+")]:
+        raise StoreError(
+            f"measured on uncommitted code: {', '.join(homeless)}; commit the changes and measure again, "
+            f"nothing has been recorded"
+        )
+
+
 def run(
     *, folder: Path | None, names: Sequence[str], docs: Path, bench: Path = BENCH, validations: Sequence[Path] = ()
 ) -> dict[str, Result]:
@@ -109,7 +122,7 @@ def run(
 
     Raises:
         ConfigError: a name is unknown, or needs a campaign's folder.
-        StoreError: files are missing or damaged.
+        StoreError: files are missing or damaged, or come from uncommitted code.
     """
     campaign = None if folder is None else Campaign.read(folder)
     known = sources(campaign, bench, validations)
@@ -119,6 +132,7 @@ def run(
     for source in dict.fromkeys(known[name] for name in wanted):
         measured = source().items()
         found |= {name: result for name, result in measured if name.partition(": ")[0] in wanted}
+    require_committed(found)
     path = docs / "results.json"
     entries = merged(read_json(path) if path.exists() else {}, found, wanted)
     write_json(path, entries)

@@ -14,10 +14,27 @@ PAGES = {  # title → names that belong there; the first that fits
     "Learning": r"ordering_|size_|composition_|denoise_|interval_|loader_|train_|count_|reconstruction_",
     "Workflow": "",
 }
+HEADLINES = {  # what a reader looks for first, those that have been measured
+    "hrtem_images_per_core_s": "HRTEM images a second on one core, exit wave to counts",
+    "hrtem_speed_same_grid": "exit waves: times faster than abTEM on the same grid",
+    "hrtem_speed_equal_accuracy": "exit waves: times faster than abTEM at equal accuracy",
+    "hrtem_error_of_beam": "error of an image on the default grid",
+    "device_waves_per_s_256": "exit waves of 256² a second on a GPU",
+    "device_speed_over_abtem_256": "exit waves of 256²: times faster than abTEM on the same GPU",
+    "md_cost_ratio": "molecular dynamics: times cheaper than the plain use of LAMMPS",
+    "md_full_campaign_core_h": "molecular dynamics of the 200 000 particles of config.yaml",
+    "zarr_read_MB_per_s": "reading of images for training",
+    "plan_200k_s": "planning of 200 000 particles",
+    "soak_identical": "chunks that random kills left as they are without, share",
+    "soak_redone_share": "particles that 100 kills in 2000 particles made run again, share",
+    "demo_wall_s": "`make demo`, without its installation",
+}
+DETAIL = re.compile("(energy|force) error")  # checks of the table against its formula, counted and not shown
 HEAD = """# Measured results
 
 Rendered from `docs/results.json` by `alloyscope record`; edit neither. Intervals are 95 % for scores and statistics,
-the extremes of chunks or runs for costs and benchmarks, unless `against` says otherwise.
+the extremes of chunks or runs for costs and benchmarks, unless `against` says otherwise. Every entry comes from a
+committed state of the code, which stands beside its command.
 """
 
 
@@ -30,7 +47,7 @@ class Result:
         unit: Unit, "" for a pure number.
         command: What reproduces it.
         date: When it was measured.
-        commit: Of the source tree.
+        commit: Of the source tree, which had no uncommitted changes; None outside a checkout.
         config: Digest of the config it was measured with.
         artefact: File it was read from, with its SHA-256.
         reference, tolerance: What a validated value must be, and how closely.
@@ -64,64 +81,95 @@ def page_of(name: str) -> str:
 def render(results: Mapping[str, Mapping[str, Any]]) -> str:
     """docs/results.md from docs/results.json."""
     lines = [HEAD]
+    if headlines := {words: results[name] for name, words in HEADLINES.items() if name in results}:
+        lines += ["## Headlines", "", _row(["what", "value", "from – to", "command"]), _row(["---"] * 4, "")]
+        lines += [
+            _row([words, _value(entry), _span(entry), f"`{entry['command']}`"]) for words, entry in headlines.items()
+        ]
+        lines.append("")
     for title in PAGES:
         entries = {name: entry for name, entry in sorted(results.items()) if page_of(name) == title}
         if entries:
-            body = _validation(entries) if title == "Potential validation" else _table(entries)
+            body = _validation(entries) if title == "Potential validation" else _tables(entries)
             lines += [f"## {title}", "", *body]
     return "\n".join(lines)
 
 
-def _table(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    columns = ["name", "value", "from – to", "unit", "reproduced by", "config", "commit", "date"]
-    noted = any(entry.get("note") for entry in entries.values())
-    columns += ["against"] if noted else []
-    lines = [_row(columns), _row(["---"] * len(columns), "")]
+def _tables(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One table for each run: command, commit, config and day stand once, above it."""
+    runs: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, entry in entries.items():
-        low, high = entry["low"], entry["high"]
-        cells = [
-            f"`{name}`",
-            f"{entry['value']:.4g}",
-            "" if low is None or high is None else f"{low:.4g} – {high:.4g}",
-            entry["unit"],
-            f"`{entry['command']}`",
-            f"`{entry['config']}`" if entry["config"] else "",
-            _commit(entry),
-            entry["date"][:10],
-        ]
-        lines.append(_row([*cells, entry.get("note", "")] if noted else cells))
-    return [*lines, ""]
+        made_from = f", config `{entry['config']}`" if entry["config"] else ""
+        run = f"`{entry['command']}`, commit {_commit(entry)}{made_from}, {entry['date'][:10]}:"
+        runs.setdefault(run, {})[name] = entry
+    lines = []
+    for run, found in runs.items():
+        columns = ["name", "value", "from – to"]
+        columns += ["against"] if any(entry.get("note") for entry in found.values()) else []
+        lines += [run, "", _row(columns), _row(["---"] * len(columns), "")]
+        for name, entry in found.items():
+            lines.append(_row([f"`{name}`", _value(entry), _span(entry), entry.get("note", "")][: len(columns)]))
+        lines.append("")
+    return lines
 
 
 def _validation(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What a physicist looks at, one column for each set; the rest of the checks counted."""
     sets: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, entry in entries.items():
         parameters, _, check = name.removeprefix(VALIDATION).partition(": ")
         sets.setdefault(parameters, {})[check] = entry
-    lines = []
+    lines = [
+        "`alloyscope potential` compares each set through LAMMPS on the table with the formula, with values computed"
+    ]
+    lines += [
+        "elsewhere and with experiments. An asterisk marks a value that is not within the tolerance of an experiment;"
+    ]
+    lines += ["[memory] marks an experimental value that nobody has looked up again.", ""]
+    lines += [_row(["set", "checks", "missed", "command", "commit"]), _row(["---"] * 5, "")]
     for parameters, checks in sets.items():
         first = next(iter(checks.values()))
-        lines += [
-            f"### {parameters}",
-            "",
-            f"`{first['command']}`, commit {_commit(first)}, {first['date'][:10]}.",
-            "",
-            _row(["check", "value", "reference", "tolerance", "unit", "within", "source of the reference"]),
-            _row(["---"] * 7, ""),
+        missed = [check for check, entry in checks.items() if not _within(entry)]
+        cells = [parameters, str(len(checks)), "; ".join(missed) or "none", f"`{first['command']}`", _commit(first)]
+        lines.append(_row(cells))
+    quantities = sorted({_quantity(check) for checks in sets.values() for check in checks if not DETAIL.match(check)})
+    lines += ["", _row(["quantity", "unit", *sets, "experiment"]), _row(["---"] * (len(sets) + 3), "")]
+    for quantity in quantities:
+        of_set = {
+            name: [entry for check, entry in checks.items() if _quantity(check) == quantity]
+            for name, checks in sets.items()
+        }
+        every = [entry for found in of_set.values() for entry in found]
+        measured = {
+            f"{entry['reference']:.5g}" + " [memory]" * ("[memory]" in entry.get("note", ""))
+            for checks in sets.values()
+            for check, entry in checks.items()
+            if check == f"{quantity} (experiment)"
+        }
+        values = [
+            f"{found[0]['value']:.5g}" + "*" * (not all(map(_within, found))) if found else ""
+            for found in of_set.values()
         ]
-        for check, entry in checks.items():
-            cells = [
-                check,
-                f"{entry['value']:.6g}",
-                f"{entry['reference']:.6g}",
-                f"{entry['tolerance']:.2g}",
-                entry["unit"],
-                "yes" if abs(entry["value"] - entry["reference"]) <= entry["tolerance"] else "no",
-                entry.get("note", ""),
-            ]
-            lines.append(_row(cells))
-        lines.append("")
-    return lines
+        lines.append(_row([quantity, every[0]["unit"], *values, ", ".join(sorted(measured))]))
+    return [*lines, ""]
+
+
+def _quantity(check: str) -> str:
+    """A check's name without the kind of its reference."""
+    return re.sub(r" \((formula|computed|experiment)\)$", "", check)
+
+
+def _within(entry: Mapping[str, Any]) -> bool:
+    return bool(abs(entry["value"] - entry["reference"]) <= entry["tolerance"])
+
+
+def _value(entry: Mapping[str, Any]) -> str:
+    return f"{entry['value']:.4g} {entry['unit']}".rstrip()
+
+
+def _span(entry: Mapping[str, Any]) -> str:
+    low, high = entry["low"], entry["high"]
+    return "" if low is None or high is None else f"{low:.4g} – {high:.4g}"
 
 
 def _commit(entry: Mapping[str, Any]) -> str:
