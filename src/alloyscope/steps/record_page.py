@@ -30,6 +30,11 @@ HEADLINES = {  # what a reader looks for first, those that have been measured
     "demo_wall_s": "`make demo`, without its installation",
 }
 DETAIL = re.compile("(energy|force) error")  # checks of the table against its formula, counted and not shown
+VALIDATION_HEAD = """\
+`alloyscope potential` compares each set through LAMMPS on the table with the formula, with values computed elsewhere
+and with experiments. An asterisk marks a value outside the tolerance of one of them; [memory] marks an experimental
+value that has not been looked up again.
+"""
 HEAD = """# Measured results
 
 Rendered from `docs/results.json` by `alloyscope record`; edit neither. Intervals are 95 % for scores and statistics,
@@ -83,9 +88,8 @@ def render(results: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [HEAD]
     if headlines := {words: results[name] for name, words in HEADLINES.items() if name in results}:
         lines += ["## Headlines", "", _row(["what", "value", "from – to", "command"]), _row(["---"] * 4, "")]
-        lines += [
-            _row([words, _value(entry), _span(entry), f"`{entry['command']}`"]) for words, entry in headlines.items()
-        ]
+        for words, entry in headlines.items():
+            lines.append(_row([words, _value(entry), _span(entry), f"`{entry['command']}`"]))
         lines.append("")
     for title in PAGES:
         entries = {name: entry for name, entry in sorted(results.items()) if page_of(name) == title}
@@ -119,39 +123,33 @@ def _validation(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, entry in entries.items():
         parameters, _, check = name.removeprefix(VALIDATION).partition(": ")
         sets.setdefault(parameters, {})[check] = entry
-    lines = [
-        "`alloyscope potential` compares each set through LAMMPS on the table with the formula, with values computed"
-    ]
-    lines += [
-        "elsewhere and with experiments. An asterisk marks a value that is not within the tolerance of an experiment;"
-    ]
-    lines += ["[memory] marks an experimental value that nobody has looked up again.", ""]
+    lines = [VALIDATION_HEAD]
     lines += [_row(["set", "checks", "missed", "command", "commit"]), _row(["---"] * 5, "")]
     for parameters, checks in sets.items():
         first = next(iter(checks.values()))
         missed = [check for check, entry in checks.items() if not _within(entry)]
         cells = [parameters, str(len(checks)), "; ".join(missed) or "none", f"`{first['command']}`", _commit(first)]
         lines.append(_row(cells))
-    quantities = sorted({_quantity(check) for checks in sets.values() for check in checks if not DETAIL.match(check)})
-    lines += ["", _row(["quantity", "unit", *sets, "experiment"]), _row(["---"] * (len(sets) + 3), "")]
-    for quantity in quantities:
-        of_set = {
-            name: [entry for check, entry in checks.items() if _quantity(check) == quantity]
-            for name, checks in sets.items()
-        }
-        every = [entry for found in of_set.values() for entry in found]
-        measured = {
-            f"{entry['reference']:.5g}" + " [memory]" * ("[memory]" in entry.get("note", ""))
-            for checks in sets.values()
-            for check, entry in checks.items()
-            if check == f"{quantity} (experiment)"
-        }
-        values = [
-            f"{found[0]['value']:.5g}" + "*" * (not all(map(_within, found))) if found else ""
-            for found in of_set.values()
-        ]
-        lines.append(_row([quantity, every[0]["unit"], *values, ", ".join(sorted(measured))]))
-    return [*lines, ""]
+    return [*lines, "", *_quantities(sets), ""]
+
+
+def _quantities(sets: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """One row for each quantity: its value in each set, and what experiments say."""
+    lines = [_row(["quantity", "unit", *sets, "experiment"]), _row(["---"] * (len(sets) + 3), "")]
+    shown = {_quantity(check) for checks in sets.values() for check in checks if not DETAIL.match(check)}
+    for quantity in sorted(shown):
+        values: list[str] = []
+        measured: set[str] = set()
+        units: set[str] = set()
+        for checks in sets.values():
+            found = {check: entry for check, entry in checks.items() if _quantity(check) == quantity}
+            units |= {entry["unit"] for entry in found.values()}
+            missed = "*" if not all(map(_within, found.values())) else ""
+            values.append(f"{next(iter(found.values()))['value']:.5g}{missed}" if found else "")
+            if entry := found.get(f"{quantity} (experiment)"):
+                measured.add(f"{entry['reference']:.5g}{' [memory]' * ('[memory]' in entry.get('note', ''))}")
+        lines.append(_row([quantity, ", ".join(sorted(units)), *values, ", ".join(sorted(measured))]))
+    return lines
 
 
 def _quantity(check: str) -> str:
