@@ -61,9 +61,9 @@ rule all:
     input:
         rules.plan.output.particles,
         # by name, because Snakemake does not miss what only finished jobs have read
-        manifests("structures", plan.needed_md_chunks(CAMPAIGN)),
-        manifests("descriptors", plan.needed_imaging_chunks(CAMPAIGN)),
-        manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
+        manifests("structures", plan.md_chunks(CAMPAIGN)),
+        manifests("descriptors", plan.imaging_chunks(CAMPAIGN)),
+        manifests("hrtem", plan.imaging_chunks(CAMPAIGN)),
         rules.dataset.output,
         rules.statistics.output.page,
         rules.report.output.page,

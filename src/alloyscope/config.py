@@ -159,7 +159,7 @@ class LabelsSection(Section):
 
 
 class DatasetSection(Section):
-    min_chunks: int | None = Field(None, ge=1)  # None: all; a number: start on what is finished
+    min_chunks: int | None = Field(None, ge=1)  # None: all; a number: train on the first so many
     gated_images: int = Field(4, ge=1)  # made anew and examined by the gates before release
 
 

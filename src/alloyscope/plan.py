@@ -117,15 +117,19 @@ def md_chunks_of(imaging_chunk: int, config: Config) -> range:
     return range(imaging_chunk * each, min((imaging_chunk + 1) * each, total))
 
 
-def needed_imaging_chunks(config: Config) -> range:
-    """Imaging chunks that the data set waits for: all, or the first `dataset.min_chunks`."""
-    total = n_chunks(config.campaign.n_particles, imaging_capacity(config))
-    return range(total if config.dataset.min_chunks is None else min(config.dataset.min_chunks, total))
+def md_chunks(config: Config) -> range:
+    """All md chunks of a campaign."""
+    return range(n_chunks(config.campaign.n_particles, config.md.particles_per_chunk))
 
 
-def needed_md_chunks(config: Config) -> range:
-    """The md chunks of the imaging chunks that the data set waits for."""
-    return range(md_chunks_of(needed_imaging_chunks(config)[-1], config).stop)
+def imaging_chunks(config: Config) -> range:
+    """All imaging chunks of a campaign."""
+    return range(n_chunks(config.campaign.n_particles, imaging_capacity(config)))
+
+
+def released_chunks(config: Config) -> range:
+    """Imaging chunks that the data set waits for and holds: all, or the first `dataset.min_chunks`."""
+    return imaging_chunks(config)[: config.dataset.min_chunks]
 
 
 def split_of(particle: int, splits: SplitsSection, seed: int) -> Split:

@@ -118,7 +118,6 @@ def release(folder: Path, chunks: int, imaging: ImagingSection = IMAGING) -> Non
     dataset.run(
         images=folder / "hrtem",
         chunks=chunks,
-        min_chunks=None,
         capacity=PER_CHUNK,
         structures=folder / "structures" / "structures.parquet",
         imaging=imaging,

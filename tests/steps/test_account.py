@@ -196,8 +196,8 @@ def test_failed_attempts_stand_in_snakemakes_logs(folder, monkeypatch):
     assert "Attempts of jobs that failed, by Snakemake’s logs: md 2." in page_of(folder)
 
 
-def test_only_the_chunks_that_the_data_set_waits_for_are_needed(folder):
-    """One of one imaging chunk of 8 particles, that is two md chunks; of two imaging chunks by the plan."""
+def test_all_chunks_are_needed_when_the_data_set_waits_for_the_first(folder):
+    """Two imaging chunks of 8 particles, each of two md chunks, by the plan; half of each is there."""
     config = parse(
         {
             "campaign": {"name": "demo", "n_particles": 16},
@@ -207,8 +207,8 @@ def test_only_the_chunks_that_the_data_set_waits_for_are_needed(folder):
         }
     )
     table = rows(page_of(folder, config))
-    assert ["md", "2", "2", "8", "1", "1", "1"] in table
-    assert ["hrtem", "1", "1", "8", "1", "–", "–"] in table
+    assert ["md", "2", "4", "8", "1", "1", "1"] in table
+    assert ["hrtem", "1", "2", "8", "1", "–", "–"] in table
 
 
 def test_page_of_a_campaign_that_has_only_begun(tmp_path):

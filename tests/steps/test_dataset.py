@@ -54,7 +54,6 @@ def release(campaign: Path, **changed: Any) -> dict[str, Any]:
     inputs = {
         "images": campaign / "hrtem",
         "chunks": CHUNKS,
-        "min_chunks": None,
         "capacity": PER_CHUNK,
         "structures": campaign / "structures" / "structures.parquet",
         "imaging": IMAGING,
@@ -106,20 +105,18 @@ def test_digest_follows_images_and_labels(campaign: Path) -> None:
     assert release(campaign)["digest"] != first
 
 
-def test_starts_on_the_chunks_finished_so_far(campaign: Path) -> None:
+def test_every_chunk_asked_for_must_be_finished(campaign: Path) -> None:
     (campaign / "hrtem" / "chunk-000001.json").unlink()
-    with pytest.raises(StoreError, match="2 of 3 chunks are finished, 3 are needed; missing manifests: 000001"):
+    with pytest.raises(StoreError, match="2 of 3 chunks are finished, all are needed; missing manifests: 000001"):
         release(campaign)
-    account = release(campaign, min_chunks=2)
-    assert (account["chunks"], account["n_images"], account["shape"][0]) == (2, 8, 12)
-    assert read_table(campaign / "hrtem" / "images.parquet")["chunk"].unique().tolist() == [0, 2]
 
 
-def test_imaged_chunks_without_labels_wait(campaign: Path) -> None:
+def test_the_first_chunks_are_a_set_of_their_own(campaign: Path) -> None:
+    """`dataset.min_chunks` of 2; labels of the third chunk are not there yet."""
     change_labels(campaign, lambda labels: labels[labels["particle"] < 4])
-    assert release(campaign, min_chunks=1)["chunks"] == 2
-    with pytest.raises(StoreError, match="labels 2 of 3 imaged chunks, 3 are needed"):
-        release(campaign, min_chunks=3)
+    account = release(campaign, chunks=2)
+    assert (account["chunks"], account["n_images"], account["shape"][0]) == (2, 8, 8)
+    assert read_table(campaign / "hrtem" / "images.parquet")["chunk"].unique().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["clean", "counts"])

@@ -159,7 +159,7 @@ def test_missing_score_names_what_is_there(folder: Path, tmp_path: Path) -> None
 
 def test_unfinished_campaign_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "hrtem" / "chunk-000001.json").unlink()
-    with pytest.raises(StoreError, match="1 of 2 chunks are finished, 2 are needed"):
+    with pytest.raises(StoreError, match="1 of 2 chunks are finished, all are needed"):
         run(folder=folder, names=["small_images_per_core_s"], docs=tmp_path)
 
 

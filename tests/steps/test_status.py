@@ -14,7 +14,6 @@ from alloyscope.config import parse
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.steps import status
 from alloyscope.steps.status import jobs, look, run
-from alloyscope.steps.status_cost import Cost, made_of_valid
 from alloyscope.steps.status_engine import Workplace
 from alloyscope.store.atomic import write_json
 from alloyscope.store.manifests import Manifest, Slot
@@ -172,19 +171,6 @@ def test_watch_ends_when_all_is_done(
     assert slept == [7.0, 7.0]
     assert text.count("small: 10 AgCo particles") == 3
     assert "\x1b" not in text  # not a terminal
-
-
-def test_data_set_of_the_first_chunks_ends_with_them(folder: Path) -> None:
-    """The first imaging chunk shows the four particles of the first md chunk; one of them has failed."""
-    campaign = CAMPAIGN | {"dataset": {"min_chunks": 1}}
-    write_json(folder / "plan" / "campaign.json", {"config": parse(campaign).model_dump(mode="json")})
-    assert row(run(folder=folder), "md") == ["md", "1 of 1", "0", "0", "0", "0", "3 of 4 particles, 1 failed"]
-    slots = tuple(Slot(n, n != 3) for n in range(2))
-    Manifest("hrtem", 0, "d", slots, {}, {}, cost()).write(folder / "hrtem" / "chunk-000000.json")
-    begun = made_of_valid(folder / "hrtem", parse(campaign), 3, "images", set())
-    assert begun.left == Cost(20.0)  # two of four particles took 20 s
-    finish(folder, campaign)
-    assert look(folder, NOW_s)[1]
 
 
 def test_watch_needs_a_time(folder: Path) -> None:

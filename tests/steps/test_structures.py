@@ -66,7 +66,6 @@ def run(folder, **changed):
     inputs = {
         "descriptors": folder,
         "n_chunks": 2,
-        "min_chunks": None,
         "capacity": CAPACITY,
         "seed": SEED,
         "particles": PARTICLES,
@@ -133,11 +132,10 @@ def test_account_beside_the_table(folder):
     assert account["provenance"]["stage"] == "structures"
 
 
-def test_min_chunks_takes_what_is_finished(folder):
+def test_every_chunk_asked_for_must_be_finished(folder):
     write_chunk(folder, 3)
-    with pytest.raises(StoreError, match="3 of 5 chunks are finished, 5 are needed; missing manifests: 000002, 000004"):
+    with pytest.raises(StoreError, match="3 of 5 chunks are finished, all are needed; missing manifests: 000002, 00"):
         run(folder, n_chunks=5)
-    assert run(folder, n_chunks=5, min_chunks=2)["particle"].tolist() == [0, 1, 2, 3, 4, 5, 9, 10, 11]
 
 
 def test_last_chunk_may_be_partly_filled(folder):
@@ -236,4 +234,4 @@ def test_command_line(folder):
 def test_command_line_says_what_is_missing(tmp_path, capsys):
     words = f"structures --descriptors {tmp_path} --chunks 2 --capacity 3 --seed 1 --out {tmp_path / 'x.parquet'}"
     assert cli.main(words.split()) == 2
-    assert "0 of 2 chunks are finished, 2 are needed" in capsys.readouterr().err
+    assert "0 of 2 chunks are finished, all are needed" in capsys.readouterr().err

@@ -18,12 +18,13 @@ from alloyscope.plan import (
     SPLIT_BLOCK,
     chunks,
     imaging_capacity,
+    imaging_chunks,
     imaging_memory_MB,
     job_minutes,
+    md_chunks,
     md_chunks_of,
-    needed_imaging_chunks,
-    needed_md_chunks,
     particle,
+    released_chunks,
     rotation,
     simulated_ps,
     snapshots,
@@ -49,12 +50,12 @@ def test_chunks_cover_every_particle_once(small_config: Config) -> None:
     assert [list(md_chunks_of(n, small_config)) for n in range(2)] == [[0, 1], [2]]
 
 
-@pytest.mark.parametrize(("min_chunks", "imaging", "md"), [(None, 2, 3), (1, 1, 2), (9, 2, 3)])
-def test_needed_chunks(small_config: Config, min_chunks: int | None, imaging: int, md: int) -> None:
+@pytest.mark.parametrize(("min_chunks", "released"), [(None, 2), (1, 1), (9, 2)])
+def test_chunks_of_a_campaign(small_config: Config, min_chunks: int | None, released: int) -> None:
     dataset = small_config.dataset.model_copy(update={"min_chunks": min_chunks})
     config = small_config.model_copy(update={"dataset": dataset})
-    assert needed_imaging_chunks(config) == range(imaging)
-    assert needed_md_chunks(config) == range(md)
+    assert released_chunks(config) == range(released)
+    assert (md_chunks(config), imaging_chunks(config)) == (range(3), range(2))
 
 
 def test_particles_keep_the_bounds() -> None:

@@ -32,7 +32,6 @@ def test_its_chunks_still_belong_to_its_plan(kept: Workplace, tmp_path: Path) ->
     structures.run(
         descriptors=results / "descriptors",
         n_chunks=1,
-        min_chunks=None,
         capacity=8,
         seed=config.campaign.seed,
         particles=config.particles,
@@ -109,10 +108,10 @@ def test_growing_computes_only_new_chunks(kept: Workplace) -> None:
     }
 
 
-def test_min_chunks_does_not_wait(kept: Workplace) -> None:
-    """A hundred times the particles, but the set asked for is the one imaging chunk that is there."""
-    jobs = kept.jobs(*MINIMAL, "--config", "campaign={n_particles: 800}", "dataset={min_chunks: 1}")
-    assert jobs == {"report": 1}
+def test_min_chunks_trains_early_and_finishes_the_campaign(kept: Workplace) -> None:
+    """Four times the particles; the set asked for is the one imaging chunk that is there, so learning is up to date."""
+    jobs = kept.jobs(*MINIMAL, "--config", "campaign={n_particles: 32}", "dataset={min_chunks: 1}")
+    assert jobs == {"md": 6, "describe": 3, "hrtem": 3, "report": 1}
 
 
 def test_commands_of_the_docs(kept: Workplace, root: Path) -> None:

@@ -211,16 +211,16 @@ def test_cancelled_chunk_goes_on_where_it_was(met: Met, undisturbed: Workplace) 
 
 
 def test_walltime_exceeded_is_tried_again_with_more(met: Met, undisturbed: Workplace) -> None:
-    """The job is stopped in its tracks, so that it meets its limit of two minutes."""
-    campaign = met.begin_and_meet(*ONE_CORE, "--set-resources", "md:runtime=20*attempt-18")
+    """The job is stopped in its tracks, so that it meets its limit of one minute."""
+    campaign = met.begin_and_meet(*ONE_CORE, "--set-resources", "md:runtime=20*attempt-19")
     stopped = stop_step(met.place.path)
     early = met.ledger
     answer = campaign.end()
     assert answer.code == 0, answer.text[-8000:]
     assert stopped
     assert [(job.fields["JobState"], job.fields["TimeLimit"]) for job in met.jobs()] == [
-        ("TIMEOUT", "00:02:00"),
-        ("COMPLETED", "00:22:00"),
+        ("TIMEOUT", "00:01:00"),
+        ("COMPLETED", "00:21:00"),
     ]
     met.must_have_kept(early, undisturbed)
 

@@ -8,7 +8,7 @@
 
 rule dataset:
     input:
-        manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
+        manifests("hrtem", plan.released_chunks(CAMPAIGN)),
         structures=rules.structures.output.table,
         gates=rules.gates.output.gates,
     output:
@@ -18,6 +18,7 @@ rule dataset:
         f"{RESULTS}/logs/dataset/dataset.log",
     benchmark:
         f"{RESULTS}/benchmarks/dataset/dataset.tsv"
+    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     resources:
@@ -25,7 +26,7 @@ rule dataset:
         runtime=growing(120),
     params:
         folder=lambda wildcards, output: Path(output.dataset).parent,
-        chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),
+        chunks=len(plan.released_chunks(CAMPAIGN)),
         capacity=plan.imaging_capacity(CAMPAIGN),
         imaging=section("imaging"),
         detector=section("detector"),

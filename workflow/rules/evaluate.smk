@@ -19,6 +19,7 @@ rule evaluate:
         f"{RESULTS}/logs/evaluate/{{task}}-{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{{task}}-{{run}}.tsv"
+    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     threads: 1

@@ -5,7 +5,7 @@
 
 rule gates:
     input:
-        manifests("hrtem", plan.needed_imaging_chunks(CAMPAIGN)),
+        manifests("hrtem", plan.released_chunks(CAMPAIGN)),
         labels=rules.structures.output.table,
         film=FILM,
     output:
@@ -14,6 +14,7 @@ rule gates:
         f"{RESULTS}/logs/gates/gates.log",
     benchmark:
         f"{RESULTS}/benchmarks/gates/gates.tsv"
+    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     threads: 1
@@ -23,7 +24,7 @@ rule gates:
     params:
         images=lambda wildcards, output: Path(output.gates).parent,
         structures=lambda wildcards, input: Path(input.labels).parent,
-        chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),
+        chunks=len(plan.released_chunks(CAMPAIGN)),
         capacity=plan.imaging_capacity(CAMPAIGN),
         md_per_chunk=CAMPAIGN.md.particles_per_chunk,
         sample=CAMPAIGN.dataset.gated_images,

@@ -4,7 +4,7 @@
 
 rule structures:
     input:
-        manifests("descriptors", plan.needed_imaging_chunks(CAMPAIGN)),
+        manifests("descriptors", plan.released_chunks(CAMPAIGN)),
     output:
         table=report(
             f"{RESULTS}/structures/structures.parquet",
@@ -15,6 +15,7 @@ rule structures:
         f"{RESULTS}/logs/structures/structures.log",
     benchmark:
         f"{RESULTS}/benchmarks/structures/structures.tsv"
+    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     resources:
@@ -22,7 +23,7 @@ rule structures:
         runtime=growing(30),
     params:
         folder=lambda wildcards, input: Path(input[0]).parent,
-        chunks=len(plan.needed_imaging_chunks(CAMPAIGN)),
+        chunks=len(plan.released_chunks(CAMPAIGN)),
         capacity=plan.imaging_capacity(CAMPAIGN),
         seed=SEED,
         particles=section("particles"),

@@ -13,6 +13,7 @@ rule train:
         f"{RESULTS}/logs/train/{{task}}-{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{task}}-{{run}}.tsv"
+    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     threads: 1

@@ -21,7 +21,7 @@ import pandas as pd
 from alloyscope import figures
 from alloyscope.config import Config
 from alloyscope.errors import StoreError
-from alloyscope.plan import RECIPES, needed_imaging_chunks, needed_md_chunks
+from alloyscope.plan import RECIPES, imaging_chunks, md_chunks
 from alloyscope.progress import log
 from alloyscope.provenance import Stopwatch
 from alloyscope.steps.page import embed, render
@@ -201,7 +201,7 @@ def survival_rows(run: Run, config: Config) -> list[dict[str, Any]]:
     """Chunks and particles of each chunked rule: finished, failed there, tried again, started again."""
     rows, lost = [], set[int]()
     for rule, manifests in run.manifests.items():
-        needed = needed_md_chunks(config) if rule in ("md", "files") else needed_imaging_chunks(config)
+        needed = md_chunks(config) if rule in ("md", "files") else imaging_chunks(config)
         slots = [slot for manifest in manifests for slot in manifest.slots]
         failed = [slot for slot in slots if not slot.valid and slot.particle not in lost]
         lost |= {slot.particle for slot in failed}

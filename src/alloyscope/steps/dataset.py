@@ -56,7 +56,6 @@ def run(
     *,
     images: Path,
     chunks: int,
-    min_chunks: int | None,
     capacity: int,
     structures: Path,
     imaging: ImagingSection,
@@ -68,8 +67,7 @@ def run(
 
     Args:
         images: Folder of the hrtem manifests and shards.
-        chunks: Imaging chunks of the campaign.
-        min_chunks: None: all are needed; a number: so many are enough.
+        chunks: Imaging chunks to release, from the first on.
         capacity: Particles of a full imaging chunk.
         structures: Table of labels, structures.parquet.
         imaging: Views, pixels.
@@ -83,10 +81,8 @@ def run(
     """
     watch = Stopwatch("dataset")
     labels = read_labels(structures)
-    manifests = read_all(images, finished(images, chunks, min_chunks))
+    manifests = read_all(images, finished(images, chunks))
     require_one_setting(manifests, images)
-    if min_chunks is not None:
-        manifests = labelled_chunks(manifests, labels, min(min_chunks, chunks), structures)
     verify(manifests, images)
     band = Band.of(imaging, config.optics)
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
@@ -195,22 +191,6 @@ def read_labels(path: Path) -> pd.DataFrame:
     return labels[["particle", "valid", *LABELS]]
 
 
-def labelled_chunks(manifests: Sequence[Manifest], labels: pd.DataFrame, needed: int, path: Path) -> list[Manifest]:
-    """Chunks whose particles all have labels: a growing campaign may have imaged more than its table of labels holds.
-
-    Raises:
-        StoreError: fewer than needed.
-    """
-    known = set(labels["particle"].tolist())
-    kept = [manifest for manifest in manifests if known.issuperset(slot.particle for slot in manifest.slots)]
-    if len(kept) < needed:
-        raise StoreError(
-            f"{path}: labels {len(kept)} of {len(manifests)} imaged chunks, {needed} are needed; "
-            f"run the structures step again"
-        )
-    return kept
-
-
 def join_labels(table: pd.DataFrame, labels: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Image rows with the labels of their particles.
 
@@ -274,8 +254,7 @@ def attributes(imaging: ImagingSection, detector: DetectorSection, band: Band | 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of hrtem manifests and shards")
-    parser.add_argument("--chunks", type=int, required=True, help="imaging chunks of the campaign")
-    parser.add_argument("--min-chunks", type=int, help="start when so many are finished (default: all)")
+    parser.add_argument("--chunks", type=int, required=True, help="imaging chunks to release, from the first on")
     parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
     parser.add_argument("--structures", type=Path, required=True, help="structures.parquet")
     add_section(parser, "imaging", ImagingSection)
@@ -288,7 +267,6 @@ def main(arguments: argparse.Namespace) -> None:
     run(
         images=arguments.images,
         chunks=arguments.chunks,
-        min_chunks=arguments.min_chunks,
         capacity=arguments.capacity,
         structures=arguments.structures,
         imaging=arguments.imaging,

@@ -66,7 +66,7 @@ def run(
         StoreError: an input is missing or damaged.
     """
     watch = Stopwatch("gates")
-    table = pd.concat([asked_of(images, chunk) for chunk in finished(images, chunks, None)], ignore_index=True)
+    table = pd.concat([asked_of(images, chunk) for chunk in finished(images, chunks)], ignore_index=True)
     splits = read_table(labels, ("particle", "split"))
     found = Examination()
     found.ask("all images", gates.rotations_uniform, table[list(store.VECTORS["rotation"])].to_numpy(np.float64))

@@ -83,7 +83,7 @@ def score(task: Task, key: str, unit: str) -> Measure:
 
 def _manifests(campaign: Campaign, place: str, capacity: int) -> tuple[Path, list[Manifest]]:
     total = n_chunks(campaign.config.campaign.n_particles, capacity)
-    found = finished(campaign.folder / place, total, None)
+    found = finished(campaign.folder / place, total)
     return campaign.folder / place / manifest_name(found[-1]), read_all(campaign.folder / place, found)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from alloyscope.config import Config, Task
 from alloyscope.errors import ConfigError
 from alloyscope.ids import chunk_name
-from alloyscope.plan import needed_imaging_chunks, needed_md_chunks
+from alloyscope.plan import imaging_chunks, md_chunks
 from alloyscope.steps.status_cost import Cost, HOUR_s, Made, gates_text, made_of_jobs, made_of_valid, masked, md_made
 from alloyscope.steps.status_engine import Account, Queue, Workplace, ask_squeue, owner
 from alloyscope.store.manifests import read_campaign
@@ -95,12 +95,12 @@ def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:
     return {
         "potential": single("potential", "potential/validation.json"),
         "plan": single("plan", "plan/particles.parquet"),
-        config.particles.source: chunked(config.particles.source, "structures", needed_md_chunks(config)),
-        "describe": chunked("describe", "descriptors", needed_imaging_chunks(config)),
+        config.particles.source: chunked(config.particles.source, "structures", md_chunks(config)),
+        "describe": chunked("describe", "descriptors", imaging_chunks(config)),
         "structures": single("structures", "structures/structures.parquet"),
         "statistics": single("statistics", "report/statistics.html"),
         **({"film": single("film", "film/carbon.extxyz")} if config.imaging.film.share > 0 else {}),
-        "hrtem": chunked("hrtem", "hrtem", needed_imaging_chunks(config)),
+        "hrtem": chunked("hrtem", "hrtem", imaging_chunks(config)),
         "gates": single("gates", "hrtem/gates.json"),
         "dataset": single("dataset", "hrtem/dataset.json"),
         "train": per_run("train", "training/{task}/{run}/run.json"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from alloyscope.config import Config
 from alloyscope.errors import StoreError
-from alloyscope.plan import imaging_capacity, needed_imaging_chunks, needed_md_chunks
+from alloyscope.plan import imaging_capacity, imaging_chunks, md_chunks
 from alloyscope.store.atomic import read_json
 from alloyscope.store.manifests import Manifest, Slot, from_record, manifest_name
 
@@ -136,7 +136,7 @@ def cores_per_job(records: Sequence[dict[str, Any]]) -> float:
 
 def md_made(folder: Path, config: Config) -> tuple[Made, set[int]]:
     """Of md, or of files in its place; and the particles that failed."""
-    chunks = needed_md_chunks(config)
+    chunks = md_chunks(config)
     total = min(len(chunks) * config.md.particles_per_chunk, config.campaign.n_particles)
     found = manifests_in(folder, chunks)
     slots = [slot for manifest in found.values() for slot in manifest.slots]
@@ -163,7 +163,7 @@ def md_made(folder: Path, config: Config) -> tuple[Made, set[int]]:
 
 def made_of_valid(folder: Path, config: Config, each: int, what: str, failed_before: set[int]) -> Made:
     """Of a stage in imaging chunks that makes `each` things of every valid particle."""
-    chunks = needed_imaging_chunks(config)
+    chunks = imaging_chunks(config)
     total = min(len(chunks) * imaging_capacity(config), config.campaign.n_particles)
     found = manifests_in(folder, chunks).values()
     things = sum(len(manifest.valid_particles) for manifest in found) * each

@@ -35,7 +35,6 @@ def run(
     *,
     descriptors: Path,
     n_chunks: int,
-    min_chunks: int | None,
     capacity: int,
     seed: int,
     particles: ParticlesSection,
@@ -48,7 +47,6 @@ def run(
     Args:
         descriptors: Folder of the described chunks.
         n_chunks: Imaging chunks of the campaign.
-        min_chunks: None: all are needed; a number: so many are enough.
         capacity: Particles of a full imaging chunk.
         seed: Seed of the campaign.
         particles: What was planned.
@@ -60,7 +58,7 @@ def run(
         StoreError: a chunk is missing, damaged, of another plan, or holds other particles than its manifest says.
     """
     watch = Stopwatch("structures")
-    numbers = finished(descriptors, n_chunks, min_chunks)
+    numbers = finished(descriptors, n_chunks)
     manifests, parts = [], []
     for number in progress(numbers, len(numbers), "chunks"):
         manifest = Manifest.read(descriptors / manifest_name(number))
@@ -68,8 +66,7 @@ def run(
         manifests.append(replace(manifest, slots=()))  # a million slots take 170 MB
     require_one_setting(manifests, descriptors)
     table = pd.concat(parts, ignore_index=True)
-    if min_chunks is None:
-        require_no_hole(table, descriptors, capacity)
+    require_no_hole(table, descriptors, capacity)
     table = labelled(table, splits, labels, seed)
     sections = (particles.as_json(), splits.as_json(), labels.as_json())
     account = {
@@ -152,8 +149,7 @@ def labelled(table: pd.DataFrame, splits: SplitsSection, labels: LabelsSection, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--descriptors", type=Path, required=True, help="folder of the described chunks")
-    parser.add_argument("--chunks", type=int, required=True, help="imaging chunks of the campaign")
-    parser.add_argument("--min-chunks", type=int, help="work on the chunks finished so far, at least this many")
+    parser.add_argument("--chunks", type=int, required=True, help="described chunks to gather, from the first on")
     parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     add_section(parser, "particles", ParticlesSection)
@@ -166,7 +162,6 @@ def main(arguments: argparse.Namespace) -> None:
     run(
         descriptors=arguments.descriptors,
         n_chunks=arguments.chunks,
-        min_chunks=arguments.min_chunks,
         capacity=arguments.capacity,
         seed=arguments.seed,
         particles=arguments.particles,

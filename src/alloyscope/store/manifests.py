@@ -189,18 +189,17 @@ def require_particles(slots: Sequence[Slot], chunk: int, capacity: int, folder: 
         )
 
 
-def finished(folder: Path, n_chunks: int, min_chunks: int | None) -> list[int]:
-    """Chunks a fan-in step works on: all, or with `min_chunks` those finished so far.
+def finished(folder: Path, n_chunks: int) -> list[int]:
+    """The chunks that a fan-in step works on: the first `n_chunks`, all of which must be finished.
 
     Raises:
         StoreError: manifests are missing; names the first of them.
     """
     found = present(folder, n_chunks)
-    needed = n_chunks if min_chunks is None else min(min_chunks, n_chunks)
-    if len(found) < needed:
+    if len(found) < n_chunks:
         missing = [chunk_name(chunk) for chunk in range(n_chunks) if chunk not in set(found)]
         raise StoreError(
-            f"{folder}: {len(found)} of {n_chunks} chunks are finished, {needed} are needed; "
+            f"{folder}: {len(found)} of {n_chunks} chunks are finished, all are needed; "
             f"missing manifests: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
         )
     return found
