@@ -162,15 +162,18 @@ def main() -> None:
         table = structures / "structures.parquet"
         every = {"chunks": chunks, "capacity": arguments.particles}
         seed = {"seed": config.campaign.seed}
-        figures = step_figures("structures", {"descriptors": described, **every, **seed, "out": table}, against)
+        sections = {name: getattr(config, name).as_json() for name in ("particles", "splits", "labels")}
+        gathered = {"descriptors": described, **every, **seed, **sections, "out": table}
+        figures = step_figures("structures", gathered, against)
         write_shown(table, config)
         page = Path(place) / "report" / "statistics.html"
-        figures |= step_figures("statistics", {"structures": table, "out": page}, against)
+        figures |= step_figures("statistics", {"structures": table, "labels": sections["labels"], "out": page}, against)
         imaging = {"images": images, **every, "imaging": config.imaging.as_json()}
         gates = {**imaging, **seed, "structures": structures, "labels": table, "sample": 0}
         gates |= {"md-capacity": arguments.particles, "out": images / "gates.json"}
         figures |= step_figures("gates", gates, f"{against}; no image examined")
-        release = {**imaging, "structures": table, "config": config.as_json(), "out": images / "dataset.json"}
+        release = {**imaging, "detector": config.detector.as_json(), "structures": table}
+        release |= {"config": config.as_json(), "out": images / "dataset.json"}
         figures |= step_figures("dataset", release, f"{against}; small shards")
     figures |= verifying(arguments.shard_MB)
     harness.publish("fan_in", figures, arguments.out)

@@ -6,8 +6,9 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,8 @@ from pathlib import Path
 from alloyscope.errors import PARTICLE_NOTE, AlloyscopeError
 from alloyscope.store.locks import alone
 
-# Each module in steps/ has `add_arguments(parser)` and `main(arguments)`, and its docstring is the help text.
+# Each module in steps/ has `add_arguments(parser)` and its docstring is the help text. What was parsed goes to
+# `main(arguments)` where the module has one, else to `run`, whose parameters bear the names of the flags.
 STAGES = (
     "plan",
     "potential",
@@ -57,6 +59,11 @@ def tell(words: Sequence[str], error: Exception, text: str) -> None:
         print(f"alloyscope {words[0]}: {', '.join(place)}{': ' * bool(place)}{line}", file=sys.stderr)
 
 
+def passed_on(run: Callable[..., None], arguments: argparse.Namespace) -> None:
+    """Call a step with all that was parsed."""
+    run(**{name: value for name, value in vars(arguments).items() if name not in ("command", "main")})
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="alloyscope", description="Simulated nanoalloy images and networks.")
@@ -65,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         step = import_module(f"alloyscope.steps.{words[0]}")
         sub = subparsers.add_parser(words[0], description=step.__doc__)
         step.add_arguments(sub)
-        sub.set_defaults(main=step.main)
+        sub.set_defaults(main=getattr(step, "main", partial(passed_on, step.run)))
     else:  # help or a refusal: nothing will run
         for name in COMMANDS:
             subparsers.add_parser(name, help=summary(name))

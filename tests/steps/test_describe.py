@@ -271,6 +271,7 @@ def test_species_without_parameters_are_refused(folder, potential):
 def test_command_line(folder, potential):
     table = run(folder, potential)
     words = f"describe --chunk 0 --md-chunks 0 1 --structures {folder / 'structures'} --capacity {CAPACITY}".split()
-    words += ["--seed", str(SEED), "--particles", PARTICLES.as_json(), "--potential", str(potential)]
+    words += ["--seed", str(SEED), "--particles", PARTICLES.as_json(), "--md", "{}"]
+    words += ["--potential-set", "AgCo", "--potential", str(potential)]
     assert cli.main([*words, "--manifest", str(folder / "again" / "chunk-000000.json")]) == 0
     pd.testing.assert_frame_equal(read_table(folder / "again" / "chunk-000000.parquet"), table)

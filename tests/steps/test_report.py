@@ -245,7 +245,10 @@ def test_truncated_examples_are_named(campaign):
 
 
 def test_command_line_without_a_folder(tmp_path, capsys):
-    assert cli.main(["report", "--folder", str(tmp_path / "none"), "--out", str(tmp_path / "index.html")]) == 2
+    assert (
+        cli.main(["report", "--folder", str(tmp_path / "none"), "--config", "{}", "--out", str(tmp_path / "x.html")])
+        == 2
+    )
     assert "no such folder; give the folder of a campaign" in capsys.readouterr().err
 
 

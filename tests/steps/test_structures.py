@@ -225,7 +225,7 @@ def test_chunk_of_another_plan_is_refused(folder, changed, which):
 
 def test_command_line(folder):
     words = f"structures --descriptors {folder} --chunks 2 --capacity {CAPACITY} --seed {SEED}".split()
-    words += ["--particles", PARTICLES.as_json(), "--labels", '{"ordering":"protocol"}']
+    words += ["--particles", PARTICLES.as_json(), "--splits", "{}", "--labels", '{"ordering":"protocol"}']
     assert cli.main([*words, "--out", str(folder / "structures.parquet")]) == 0
     table = read_table(folder / "structures.parquet")
     assert (table["ordering"] == table["order_protocol"])[table["valid"]].all()
@@ -233,5 +233,6 @@ def test_command_line(folder):
 
 def test_command_line_says_what_is_missing(tmp_path, capsys):
     words = f"structures --descriptors {tmp_path} --chunks 2 --capacity 3 --seed 1 --out {tmp_path / 'x.parquet'}"
-    assert cli.main(words.split()) == 2
+    sections = ["--particles", "{}", "--splits", "{}", "--labels", "{}"]
+    assert cli.main([*words.split(), *sections]) == 2
     assert "0 of 2 chunks are finished, all are needed" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def run(dataset: Path, out: Path, settings: TaskSettings = SETTINGS, task="readi
 
 
 def command(dataset: Path, out: Path, settings: TaskSettings) -> list[str]:
-    options = {"task": "reading", "dataset": dataset, "out": out}
+    options = {"task": "reading", "seed": 0, "dataset": dataset, "out": out}
     options |= {"settings": settings.as_json(), "detector": DETECTOR.as_json()}
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return [sys.executable, "-m", "alloyscope", "train", *flags]

@@ -4,10 +4,12 @@ A stage that fails ends its log with the command that repeats it and, last, the 
 """
 
 import argparse
+import inspect
 import os
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -114,14 +116,17 @@ def test_failing_stage_ends_its_log_with_command_and_error(capsys: pytest.Captur
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """The step md fails with an error of particle 7."""
 
-    def main(arguments: argparse.Namespace) -> None:
+    def run(**arguments: object) -> None:
         with at_particle(7):
             raise error
 
-    monkeypatch.setattr(md, "main", main)
+    monkeypatch.setattr(md, "run", run)
 
 
-MD = ("md", "--chunk", "000012", "--first", "0", "--count", "1", "--seed", "1", "--potential", "t", "--manifest", "m")
+MD = (
+    *("md", "--chunk", "000012", "--first", "0", "--count", "1", "--seed", "1", "--particles", "{}", "--md", "{}"),
+    *("--potential-set", "AgCo", "--potential", "t", "--manifest", "m"),
+)
 
 
 def test_failing_chunk_names_chunk_and_particle(
@@ -171,3 +176,23 @@ def test_nothing_follows_the_error(tmp_path: Path) -> None:
         assert answer.returncode == code
         assert answer.stdout.endswith("end\n")
         assert answer.stderr.splitlines()[-1].startswith(last)
+
+
+@pytest.mark.parametrize("name", cli.STAGES)
+def test_flags_bear_the_names_of_what_they_set(name: str) -> None:
+    """A step without a `main` of its own gets what was parsed, and no flag has a second home for a default."""
+    step = import_module(f"alloyscope.steps.{name}")
+    if hasattr(step, "main"):
+        return
+    parser = argparse.ArgumentParser()
+    step.add_arguments(parser)
+    flags = {action.dest for action in parser._actions} - {"help"}
+    parameters = inspect.signature(step.run).parameters
+    assert flags == parameters.keys()
+    assert all(parameter.default in (inspect.Parameter.empty, None) for parameter in parameters.values())
+
+
+def test_a_section_left_out_is_no_silent_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["statistics", "--structures", "s.parquet", "--out", str(tmp_path / "x.html")])
+    assert "the following arguments are required: --labels" in capsys.readouterr().err

@@ -24,12 +24,13 @@ def section(model: type[S], name: str) -> Callable[[str], S]:
     return parse
 
 
-def add_section(parser: argparse.ArgumentParser, name: str, model: type[S]) -> None:
-    """`--NAME JSON`; left out, the section's defaults hold."""
+def add_section(parser: argparse.ArgumentParser, name: str, model: type[Section], required: bool = True) -> None:
+    """`--NAME JSON`; where a section may be left out, its defaults hold."""
     parser.add_argument(
         f"--{name}",
         type=section(model, name),
-        default=model(),
+        required=required,
+        default=None if required else model(),
         metavar="JSON",
-        help=f"section `{name}` of the config as JSON (default: the package's defaults)",
+        help=f"section `{name}` of the config as JSON; '{{}}' for its defaults",
     )

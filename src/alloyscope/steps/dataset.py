@@ -261,16 +261,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_section(parser, "detector", DetectorSection)
     parser.add_argument("--config", type=whole_config, required=True, metavar="JSON", help="what made the images")
     parser.add_argument("--out", type=Path, required=True, help="dataset.json to write")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(
-        images=arguments.images,
-        chunks=arguments.chunks,
-        capacity=arguments.capacity,
-        structures=arguments.structures,
-        imaging=arguments.imaging,
-        detector=arguments.detector,
-        config=arguments.config,
-        out=arguments.out,
-    )

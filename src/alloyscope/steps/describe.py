@@ -293,21 +293,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     add_section(parser, "particles", ParticlesSection)
     add_section(parser, "md", MdSection)
-    parser.add_argument("--potential-set", default="AgCo", metavar="SET", help="parameter set (neighbour distances)")
+    parser.add_argument("--potential-set", required=True, metavar="SET", help="parameter set (neighbour distances)")
     parser.add_argument("--potential", type=Path, required=True, metavar="FILE", help="eam/fs table to relax with")
     parser.add_argument("--manifest", type=Path, required=True, help="manifest to write")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(
-        chunk=arguments.chunk,
-        md_chunks=arguments.md_chunks,
-        structures=arguments.structures,
-        capacity=arguments.capacity,
-        seed=arguments.seed,
-        particles=arguments.particles,
-        md=arguments.md,
-        potential_set=arguments.potential_set,
-        potential=arguments.potential,
-        manifest=arguments.manifest,
-    )

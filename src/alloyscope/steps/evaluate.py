@@ -163,7 +163,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", type=Path, required=True, metavar="FILE", help="dataset.json of the image set")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="best.ckpt of the training")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of predictions and scores")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(task=arguments.task, dataset=arguments.dataset, checkpoint=arguments.checkpoint, out=arguments.out)

@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import iread
 
-from alloyscope.config import ParticlesSection
+from alloyscope.config import MdSection, ParticlesSection
 from alloyscope.contracts import Structure
 from alloyscope.errors import ConfigError, SimulationError
 from alloyscope.ids import chunk_name, particle_id
@@ -147,17 +147,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, required=True, metavar="N", help="particles in the chunk")
     add_section(parser, "particles", ParticlesSection)
     parser.add_argument(
-        "--min-cluster-fraction", type=float, default=0.95, metavar="X", help="of the atoms in one cluster"
+        "--min-cluster-fraction",
+        type=float,
+        default=MdSection().min_cluster_fraction,
+        metavar="X",
+        help="of the atoms in one cluster",
     )
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="written last")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(
-        chunk=arguments.chunk,
-        first=arguments.first,
-        count=arguments.count,
-        particles=arguments.particles,
-        min_cluster_fraction=arguments.min_cluster_fraction,
-        manifest=arguments.manifest,
-    )

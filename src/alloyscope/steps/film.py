@@ -48,7 +48,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_section(parser, "film", FilmSection)
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="block to write, carbon.extxyz")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(film=arguments.film, seed=arguments.seed, out=arguments.out)

@@ -149,24 +149,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunks", type=int, required=True, help="imaging chunks to release, from the first on")
     parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
     parser.add_argument("--md-capacity", type=int, required=True, help="particles of a full md chunk")
-    parser.add_argument("--sample", type=int, default=4, help="images to make anew (default: 4)")
+    parser.add_argument("--sample", type=int, required=True, help="images to make anew")
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     add_section(parser, "imaging", ImagingSection)
     parser.add_argument("--film", type=Path, nargs="?", help="block of carbon, for images that show a film")
     parser.add_argument("--out", type=Path, required=True, help="gates.json to write")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(
-        images=arguments.images,
-        structures=arguments.structures,
-        labels=arguments.labels,
-        chunks=arguments.chunks,
-        capacity=arguments.capacity,
-        md_capacity=arguments.md_capacity,
-        sample=arguments.sample,
-        seed=arguments.seed,
-        imaging=arguments.imaging,
-        out=arguments.out,
-        film=arguments.film,
-    )

@@ -277,20 +277,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checked-waves", type=int, metavar="N", help="waves compared with abTEM's (default: as `imaging` says)"
     )
     parser.add_argument("--manifest", type=Path, required=True, help="manifest to write")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(
-        chunk=arguments.chunk,
-        md_chunks=arguments.md_chunks,
-        structures=arguments.structures,
-        capacity=arguments.capacity,
-        seed=arguments.seed,
-        imaging=arguments.imaging,
-        optics=arguments.optics,
-        detector=arguments.detector,
-        manifest=arguments.manifest,
-        film=arguments.film,
-        device=arguments.device,
-        checked_waves=arguments.checked_waves,
-    )

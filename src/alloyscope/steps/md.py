@@ -215,26 +215,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, required=True, metavar="N", help="seed of the campaign")
     add_section(parser, "particles", ParticlesSection)
     add_section(parser, "md", MdSection)
-    parser.add_argument("--potential-set", default="AgCo", metavar="SET", help="parameter set (start distances)")
+    parser.add_argument("--potential-set", required=True, metavar="SET", help="parameter set (start distances)")
     parser.add_argument("--potential", type=Path, required=True, metavar="FILE", help="eam/fs table")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes, one core each")
     parser.add_argument(
         "--wall-limit-s", type=float, metavar="S", help="a run that takes longer is hung (default: as `md` says)"
     )
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="written last")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(
-        chunk=arguments.chunk,
-        first=arguments.first,
-        count=arguments.count,
-        seed=arguments.seed,
-        particles=arguments.particles,
-        md=arguments.md,
-        potential_set=arguments.potential_set,
-        potential=arguments.potential,
-        workers=arguments.workers,
-        manifest=arguments.manifest,
-        wall_limit_s=arguments.wall_limit_s,
-    )

@@ -80,7 +80,3 @@ def whole_config(text: str) -> Config:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=whole_config, required=True, metavar="JSON", help="the whole config as JSON")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the Parquet table")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(config=arguments.config, out=arguments.out)

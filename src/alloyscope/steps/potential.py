@@ -94,7 +94,7 @@ def run(*, potential: PotentialSection, out: Path, references: Sequence[Path] = 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_section(parser, "potential", PotentialSection)
+    add_section(parser, "potential", PotentialSection, required=False)
     parser.add_argument(
         "--set", metavar="SET", help="parameter set, or the path of a YAML file (default: --potential's)"
     )

@@ -282,7 +282,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, required=True, help="folder of the campaign, e.g. results/demo")
     add_section(parser, "config", Config)
     parser.add_argument("--out", type=Path, required=True, help="page to write, index.html")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(folder=arguments.folder, config=arguments.config, out=arguments.out)

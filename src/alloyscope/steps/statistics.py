@@ -335,7 +335,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--structures", type=Path, required=True, help="structures.parquet, the structures beside it")
     add_section(parser, "labels", LabelsSection)
     parser.add_argument("--out", type=Path, required=True, help="page to write, statistics.html")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(structures=arguments.structures, labels=arguments.labels, out=arguments.out)

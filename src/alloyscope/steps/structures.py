@@ -149,23 +149,12 @@ def labelled(table: pd.DataFrame, splits: SplitsSection, labels: LabelsSection, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--descriptors", type=Path, required=True, help="folder of the described chunks")
-    parser.add_argument("--chunks", type=int, required=True, help="described chunks to gather, from the first on")
+    parser.add_argument(
+        "--chunks", dest="n_chunks", type=int, required=True, help="described chunks to gather, from the first on"
+    )
     parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     add_section(parser, "particles", ParticlesSection)
     add_section(parser, "splits", SplitsSection)
     add_section(parser, "labels", LabelsSection)
     parser.add_argument("--out", type=Path, required=True, help="table to write, structures.parquet")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(
-        descriptors=arguments.descriptors,
-        n_chunks=arguments.chunks,
-        capacity=arguments.capacity,
-        seed=arguments.seed,
-        particles=arguments.particles,
-        splits=arguments.splits,
-        labels=arguments.labels,
-        out=arguments.out,
-    )

@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from alloyscope.config import Task, TaskSettings
+from alloyscope.config import Task, TaskSettings, TrainingSection
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.instrument import DetectorSection
 from alloyscope.learn.data import ImageData, Released, read_released
@@ -211,21 +211,15 @@ def finish(out: Path, card: Card, released: Released, watch: Stopwatch) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=get_args(Task), required=True)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights, order and fresh noise")
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="seed of weights, order and fresh noise")
     parser.add_argument("--dataset", type=Path, required=True, metavar="FILE", help="dataset.json of the image set")
     add_section(parser, "settings", TaskSettings)
     add_section(parser, "detector", DetectorSection)
-    parser.add_argument("--loader-workers", type=int, default=0, metavar="N", help="processes that read images")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this run")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    run(
-        task=arguments.task,
-        seed=arguments.seed,
-        dataset=arguments.dataset,
-        settings=arguments.settings,
-        detector=arguments.detector,
-        loader_workers=arguments.loader_workers,
-        out=arguments.out,
+    parser.add_argument(
+        "--loader-workers",
+        type=int,
+        default=TrainingSection().loader_workers,
+        metavar="N",
+        help="processes that read images",
     )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this run")
