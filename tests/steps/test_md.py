@@ -53,6 +53,7 @@ def command(potential: Path, folder: Path, count: int = 4, md: MdSection = MD) -
         "seed": 7,
         "particles": PARTICLES.as_json(),
         "md": md.as_json(),
+        "potential-set": "AgCo",
         "potential": potential,
         "workers": 1,
         "manifest": folder / "chunk-000000.json",
