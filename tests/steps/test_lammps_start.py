@@ -80,7 +80,7 @@ def test_a_preloaded_mpi_is_left_behind(tmp_path: Path) -> None:
     (mathematics,) = {
         line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libm.so" in line
     }
-    mpi, other = tmp_path / "libmpi.so.40", tmp_path / "libother.so"
+    mpi, other = tmp_path / "libmpi.so.40", tmp_path / "libcompiler.so"
     for path in (mpi, other):
         shutil.copy(mathematics, path)
     done = python(LEAVE, LD_PRELOAD=f"{mpi}:{other}")

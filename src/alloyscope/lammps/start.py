@@ -59,7 +59,7 @@ OWN = {"OMP_NUM_THREADS": "1", "UCX_TLS": "self"}
 
 # By full path and before MPI, since LD_LIBRARY_PATH of a module comes before the place where MPI would look.
 TRANSPORTS = ("libucm.so.0", "libucs.so.0", "libuct.so.0", "libucp.so.0", "libfabric.so.1")
-MPI_PRELOAD = re.compile(r"mpi|pmi|darshan|fabric|libuc[mpst]|libpsm", re.IGNORECASE)
+MPI_PRELOAD = re.compile(r"lib(mpi|pmi|mvapich|darshan|fabric|uc[mpst]\b|psm)")  # at the start of a file's name
 
 # What a Python of a module may need to start at all.
 NEEDED = {"PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", *OWN}
@@ -121,11 +121,7 @@ def load_lammps() -> Any:
 
 @cache
 def start_fault(environment: tuple[tuple[str, str], ...]) -> str | None:
-    """Why LAMMPS does not start in an environment; None when it does.
-
-    Raises:
-        SimulationError: It does not start in any environment.
-    """
+    """Why LAMMPS does not start in an environment, and which variable is to blame, if one is; None when it starts."""
     given = dict(environment)
     words = _trial(given)
     if words is None:
@@ -169,6 +165,6 @@ def leave_preloaded_mpi() -> None:
     A preloaded library takes the calls that LAMMPS makes to its own MPI, and cannot be taken out of a process.
     """
     loaded = re.split(r"[ :]+", os.environ.get("LD_PRELOAD", "").strip())
-    kept = [path for path in loaded if not MPI_PRELOAD.search(Path(path).name)]
+    kept = [path for path in loaded if not MPI_PRELOAD.match(Path(path).name)]
     if kept != loaded:
         os.execve(sys.executable, sys.orig_argv, os.environ | {"LD_PRELOAD": ":".join(kept)})
