@@ -18,16 +18,18 @@ configfile: "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+include: "workflow/rules/common.smk"
+
+
 wildcard_constraints:
     chunk=r"\d{6}",
-    task="reading|denoising",
+    task="|".join(CAMPAIGN.training.tasks),
     run=r"seed-\d+",
 
 
-include: "workflow/rules/common.smk"
 include: "workflow/rules/potential.smk"
 include: "workflow/rules/plan.smk"
-include: f"workflow/rules/{CAMPAIGN.particles.source}.smk"
+include: f"workflow/rules/{SOURCE}.smk"
 include: "workflow/rules/describe.smk"
 include: "workflow/rules/structures.smk"
 include: "workflow/rules/statistics.smk"
@@ -42,7 +44,7 @@ include: "workflow/rules/report.smk"
 
 # what `alloyscope status` reads, before any job has run
 onstart:
-    from alloyscope.store.manifests import write_campaign
+    from alloyscope.campaign.folder import write_campaign
 
     write_campaign(Path(RESULTS, "plan", "campaign.json"), CAMPAIGN)
 
@@ -61,9 +63,9 @@ rule all:
     input:
         rules.plan.output.particles,
         # by name, because Snakemake does not miss what only finished jobs have read
-        manifests("structures", plan.md_chunks(CAMPAIGN)),
-        manifests("descriptors", plan.imaging_chunks(CAMPAIGN)),
-        manifests("hrtem", plan.imaging_chunks(CAMPAIGN)),
+        manifests(SOURCE, chunks.md_chunks(CAMPAIGN)),
+        manifests("describe", chunks.imaging_chunks(CAMPAIGN)),
+        manifests("hrtem", chunks.imaging_chunks(CAMPAIGN)),
         rules.dataset.output,
         rules.statistics.output.page,
         rules.report.output.page,

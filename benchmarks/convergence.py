@@ -14,11 +14,11 @@ from harness import Figure
 from imaging_cases import ORIENTATIONS, band_error, pure, see, view
 
 from alloyscope.imaging import multislice
+from alloyscope.imaging.abtem_engine import AbtemEngine
 from alloyscope.imaging.gates import rms_difference
 from alloyscope.imaging.multislice import Multislice
-from alloyscope.imaging.reference import Reference
-from alloyscope.instrument import ImagingSection
 from alloyscope.microscope.arrays import CPU, Array
+from alloyscope.microscope.settings import ImagingSection
 
 GRIDS = (256, 384, 512, 768, 1024)
 FINEST = 1408  # 11 points a pixel, 0.0395 Å
@@ -37,14 +37,14 @@ class Unmatched(Multislice):
             return super()._factor(element)
 
 
-def engine(name: str, imaging: ImagingSection) -> Multislice | Reference:
+def engine(name: str, imaging: ImagingSection) -> Multislice | AbtemEngine:
     match name:
         case "ours":
             return Multislice(imaging, CPU)
         case "unmatched":
             return Unmatched(imaging, CPU)
         case _:
-            return Reference(imaging, "cpu")
+            return AbtemEngine(imaging, "cpu")
 
 
 def grids(element: str, orientation: str, finest: int, coarser: tuple[int, ...]) -> dict[str, Figure]:

@@ -131,7 +131,7 @@ def boxes(grid: int, count: int) -> tuple[Any, list[Any]]:
     from hrtem_engine import trimmed
     from imaging_cases import alloy
 
-    from alloyscope.instrument import ImagingSection
+    from alloyscope.microscope.settings import ImagingSection
 
     imaging = ImagingSection(grid=grid)
     return imaging, [trimmed(alloy(), imaging, number) for number in range(count)]
@@ -236,10 +236,10 @@ def training(plan: Plan) -> Figures:
     """Training of both tasks by their own loops, images read from a store; the share of waiting for data."""
     from pytorch_lightning import Callback
 
-    from alloyscope.config import TaskSettings
-    from alloyscope.instrument import DetectorSection
     from alloyscope.learn.data import ImageData, read_released
-    from alloyscope.learn.tasks import Card, make_trainer, new_task, quiet_lightning
+    from alloyscope.learn.model import Card, make_trainer, new_learner, quiet_lightning
+    from alloyscope.learn.tasks import TASKS
+    from alloyscope.microscope.settings import DetectorSection
 
     class Clock(Callback):
         """Times of the batches after the first: when each was asked for, came, and was done."""
@@ -260,13 +260,13 @@ def training(plan: Plan) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         released = read_released(released_set(Path(folder), plan.images))
         for task in ("reading", "denoising"):
-            settings = TaskSettings(epochs=1, batch_size=64 if plan.device == "cuda" else 8)
+            settings = TASKS[task](epochs=1, batch_size=64 if plan.device == "cuda" else 8)
             data = ImageData(released, settings, detector, loader_workers=0)
             made = Card(task, 0, settings.model_dump(), detector.model_dump(), (5.0, 0.5), (1.0, 0.3), (), "device")
             clock = Clock()
             trainer = make_trainer(max_epochs=1, callbacks=[clock], enable_checkpointing=False, limit_val_batches=0)
             with quiet_lightning():
-                trainer.fit(new_task(made), datamodule=data)
+                trainer.fit(new_learner(made), datamodule=data)
             seen = settings.batch_size * (trainer.global_step - 2)
             took = clock.waited + clock.worked
             against = f"{task}, width {settings.width}, 128², batches of {settings.batch_size}, noise drawn anew"

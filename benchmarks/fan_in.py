@@ -18,14 +18,15 @@ import pandas as pd
 from harness import Figure
 from numpy.typing import NDArray
 
-from alloyscope.config import Config, parse
+from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.campaign.tables import described_columns
+from alloyscope.config.model import Config
+from alloyscope.config.read import parse
 from alloyscope.contracts import Structure
 from alloyscope.ids import chunk_name, image_id, particle_id
-from alloyscope.provenance import Stopwatch
-from alloyscope.steps import dataset
-from alloyscope.steps.describe import COLUMNS
-from alloyscope.steps.statistics import Campaign
-from alloyscope.steps.statistics_pictures import picked
+from alloyscope.pages.structures import ParticleTable
+from alloyscope.pages.structures_pictures import picked
+from alloyscope.stages import dataset
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
@@ -76,12 +77,12 @@ def write_manifest(
 
 
 def write_described(folder: Path, chunk: int, config: Config) -> None:
-    table = random_table(COLUMNS, WORDS, chunk, config.md.particles_per_chunk)
+    table = random_table(described_columns(config.particles), WORDS, chunk, config.md.particles_per_chunk)
     table["particle_id"] = [particle_id(number) for number in table["particle"].tolist()]
     table["fraction_first"] = table["fraction_first"].fillna(0.5)
     path = folder / manifest_name(chunk)
     data = path.with_suffix(".parquet")
-    write_table(data, table, COLUMNS)
+    write_table(data, table, described_columns(config.particles))
     plan = {"seed": config.campaign.seed, "sections": {"particles": config.particles.model_dump(mode="json")}}
     write_manifest("describe", path, table, [data], plan)
 
@@ -109,7 +110,7 @@ def write_imaged(folder: Path, chunk: int, rows: int, shard_bytes: int) -> None:
 
 def write_shown(structures: Path, config: Config) -> None:
     """The structures that the page of statistics draws: 100 atoms each, in no order."""
-    campaign = Campaign.read(structures, config.labels)
+    campaign = ParticleTable.read(structures, config.labels)
     rng = np.random.default_rng(0)
     frames: dict[int, list[Structure]] = {}
     for particle in picked(campaign.valid):

@@ -14,13 +14,13 @@ import numpy as np
 from harness import Figure
 from imaging_cases import LATTICE_A, SEED, truncated_octahedron, view
 
-from alloyscope import plan
 from alloyscope.contracts import Structure, View
 from alloyscope.imaging.box import slabs
 from alloyscope.imaging.examination import swapped
 from alloyscope.imaging.gates import share_of_contrast
 from alloyscope.imaging.hrtem import finer_reference, imager_for
-from alloyscope.instrument import ImagingSection
+from alloyscope.microscope.settings import ImagingSection
+from alloyscope.microscope.views import rotation
 
 PAIRS = (("Ag", "Co"), ("Au", "Cu"))
 COARSE = 128  # carries no fringe of Co
@@ -60,7 +60,7 @@ def main() -> None:
         for count in arguments.atoms:
             structure = truncated_octahedron(pair, LATTICE_A[pair[0]], count)
             for number in range(arguments.views):
-                seen = replace(view("tilted"), rotation=plan.rotation(number, 0, SEED))
+                seen = replace(view("tilted"), rotation=rotation(number, 0, SEED))
                 for name, value in shares(structure, seen):
                     found[name].append(value)
             print(f"{''.join(pair)}, {count} atoms: done", flush=True)

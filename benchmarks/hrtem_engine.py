@@ -27,16 +27,16 @@ from ase import Atoms
 from harness import Figure
 from imaging_cases import SEED, alloy, see, view
 
-from alloyscope import plan
 from alloyscope.contracts import Structure
-from alloyscope.imaging import multislice, reference
+from alloyscope.imaging import abtem_engine, multislice
+from alloyscope.imaging.abtem_engine import AbtemEngine
 from alloyscope.imaging.box import MARGIN_A, Slab, slabs
 from alloyscope.imaging.gates import rms_difference
 from alloyscope.imaging.multislice import Multislice
-from alloyscope.imaging.reference import Reference
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU
-from alloyscope.steps import hrtem
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import rotation
+from alloyscope.stages import hrtem
 from alloyscope.store.atomic import checksum, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
@@ -46,13 +46,13 @@ FINEST = 1408
 EARLIER_CORE_S = 0.38  # an image of 96² points and 15 slices by an earlier Fortran program, core seconds
 
 
-class BestAbtem(Reference):
+class BestAbtem(AbtemEngine):
     """abTEM set up for speed."""
 
     def __init__(self, imaging: ImagingSection, device: str = "cpu", refine: int = 1) -> None:
         super().__init__(imaging, device, refine)
         self.integrator = ScatteringFactorProjectionIntegrals("lobato")
-        self.settings = {**reference.SETTINGS, "fftw.planning_effort": "FFTW_MEASURE", "device": device}
+        self.settings = {**abtem_engine.SETTINGS, "fftw.planning_effort": "FFTW_MEASURE", "device": device}
 
     def _exit_wave(self, slab: Slab, incident: None = None) -> np.ndarray:
         cell = (slab.field_A, slab.field_A, slab.height_A)
@@ -86,7 +86,7 @@ class BestAbtem(Reference):
 
 def trimmed(structure: Structure, imaging: ImagingSection, number: int = 0) -> Slab:
     """The particle in one of many orientations, in a box of its own height."""
-    turned = replace(view("tilted"), rotation=plan.rotation(number, 0, SEED))
+    turned = replace(view("tilted"), rotation=rotation(number, 0, SEED))
     slab = slabs([structure], turned, imaging.field_A)[0]
     spare_A = 0.005
     lifted = slab.positions_A - [0, 0, MARGIN_A - spare_A]
@@ -126,7 +126,7 @@ def equal_accuracy(repeats: int, most: int) -> dict[str, Figure]:
     """Times at equal error of the camera image: abTEM's grid is the first, a multiple of 128, as good as ours."""
     structure, seen = alloy(), view("tilted")
 
-    def image(engine: Callable[[ImagingSection], Multislice | Reference], grid: int) -> np.ndarray:
+    def image(engine: Callable[[ImagingSection], Multislice | AbtemEngine], grid: int) -> np.ndarray:
         imaging = ImagingSection(grid=grid)
         return see(engine(imaging), imaging, structure, seen).image
 

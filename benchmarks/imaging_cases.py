@@ -6,21 +6,21 @@ import numpy as np
 from ase.cluster import Octahedron
 from numpy.typing import NDArray
 
-from alloyscope import plan
 from alloyscope.contracts import Structure, View
 from alloyscope.ids import rng_for
+from alloyscope.imaging.abtem_engine import AbtemEngine
 from alloyscope.imaging.box import slabs
 from alloyscope.imaging.hrtem import plain_optics
 from alloyscope.imaging.multislice import Multislice
-from alloyscope.imaging.reference import Reference
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU
 from alloyscope.microscope.detector import camera_image
 from alloyscope.microscope.optics import Lens, image_intensity
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view, rotation
 
 SEED = 1
 LATTICE_A = {"Ag": 4.086, "Co": 3.54, "Au": 4.078, "Cu": 3.615}  # fcc
-ORIENTATIONS = {"tilted": plan.rotation(0, 0, SEED), "[001]": (0.0, 0.0, 0.0, 1.0)}
+ORIENTATIONS = {"tilted": rotation(0, 0, SEED), "[001]": (0.0, 0.0, 0.0, 1.0)}
 SHIFT_A = (2.0, -3.0)  # off the centre of the field
 DISPLACEMENT_A = 0.08  # rms along each axis, about room temperature
 
@@ -46,7 +46,7 @@ def alloy() -> Structure:
 
 
 def view(orientation: str) -> View:
-    drawn = plan.view(0, 0, ImagingSection(), OpticsSection(), DetectorSection(), SEED)
+    drawn = drawn_view(0, 0, ImagingSection(), OpticsSection(), DetectorSection(), SEED)
     return replace(plain_optics(drawn), rotation=ORIENTATIONS[orientation], shift_A=SHIFT_A)
 
 
@@ -65,7 +65,7 @@ class Seen:
     k_per_A: NDArray[np.float64]
 
 
-def see(engine: Multislice | Reference, imaging: ImagingSection, structure: Structure, seen: View) -> Seen:
+def see(engine: Multislice | AbtemEngine, imaging: ImagingSection, structure: Structure, seen: View) -> Seen:
     wave = engine.exit_waves(slabs([structure], seen, imaging.field_A))
     lens = Lens(engine.size, imaging.field_A, imaging.voltage_kV)
     intensity = image_intensity(wave, [seen], lens, CPU)

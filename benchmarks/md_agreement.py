@@ -8,11 +8,11 @@ import numpy as np
 from harness import Figure
 from numpy.typing import NDArray
 
-from alloyscope.config import Protocol
 from alloyscope.contracts import Structure
 from alloyscope.intervals import NORMAL_95
 from alloyscope.lammps import commands
 from alloyscope.lammps.commands import System
+from alloyscope.md.protocol import Protocol
 from alloyscope.structure import order
 from alloyscope.structure.shape import Nanoparticle
 

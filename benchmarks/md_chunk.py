@@ -19,7 +19,8 @@ import psutil
 from harness import Figure
 from md_runs import Workplace
 
-from alloyscope.config import Config, load
+from alloyscope.config.model import Config
+from alloyscope.config.read import load
 from alloyscope.errors import SimulationError
 from alloyscope.progress import log
 from alloyscope.store.atomic import digest

@@ -28,12 +28,14 @@ import numpy as np
 from harness import Figure
 from md_runs import PLAIN_POINTS, PLAIN_SKIN_A, Ours, Pair, PLAIN_TIMESTEP_fs, Workplace, pairs, pick
 
-from alloyscope.config import Config, ParticlesSection, Protocol, load
+from alloyscope.config.model import Config, ParticlesSection
+from alloyscope.config.read import load
 from alloyscope.errors import SimulationError
 from alloyscope.lammps.pool import WorkerPool
 from alloyscope.lammps.start import load_lammps
+from alloyscope.md.protocol import Protocol
 from alloyscope.progress import log
-from alloyscope.steps.md import snapshots
+from alloyscope.stages.md import snapshots
 from alloyscope.store.atomic import digest
 
 INGREDIENTS = ("timestep", "table", "skin")

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from alloyscope.config import Config, MdSection, ParticlesSection, Protocol
+from alloyscope.campaign.chunks import n_chunks
+from alloyscope.campaign.folder import read_campaign
+from alloyscope.campaign.particles import planned_particle
+from alloyscope.config.model import Config, MdSection, ParticlesSection
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.ids import rng_for
-from alloyscope.plan import n_chunks, particle
-from alloyscope.store.manifests import present, read_all, read_campaign
+from alloyscope.md.protocol import Protocol
+from alloyscope.store.chunks import present, read_all
 
 BOOTSTRAPS = 2000
 
@@ -108,7 +111,7 @@ def finished_costs(folder: Path, config: Config) -> Costs:
     def planned() -> Iterator[tuple[Protocol, Cost]]:
         for slot in slots:
             if slot.seconds > 0:  # a run that LAMMPS refused at once has none
-                made = particle(slot.particle, campaign.particles, campaign.campaign.seed)
+                made = planned_particle(slot.particle, campaign.particles, campaign.campaign.seed)
                 yield made.protocol, Cost(made.n_atoms, slot.seconds, slot.attempts)
 
     if not (costs := by_protocol(planned())):

@@ -1,7 +1,7 @@
 """The plain way to run a particle: an input script, a data file and a fresh `lmp` process.
 
-The script follows the stages of a `Simulation`: same atoms, velocities, temperatures, durations, wall and Langevin
-seeds. Two things for which the package stops LAMMPS and asks Python stand in the script: a stage that is held until
+The script follows the segments of a `Simulation`: same atoms, velocities, temperatures, durations, wall and Langevin
+seeds. Two things for which the package stops LAMMPS and asks Python stand in the script: a segment that is held until
 one cluster is left is held as often as the caller says, and LAMMPS's own commands bring droplets into contact.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from alloyscope.errors import SimulationError
-from alloyscope.lammps.commands import SAMPLE_EVERY, Simulation, Stage, System, Trajectory, WALL_eV_per_A3
+from alloyscope.lammps.commands import SAMPLE_EVERY, Segment, Simulation, System, Trajectory, WALL_eV_per_A3
 from alloyscope.lammps.start import alone, mpi_library
 from alloyscope.md.build import Contact
 from alloyscope.units import ATOMIC_MASS_u
@@ -42,15 +42,15 @@ def at_timestep(run: Simulation, timestep_fs: float) -> Simulation:
     """The same temperatures and durations, at one timestep throughout."""
     return replace(
         run,
-        stages=tuple(replace(stage, timestep_fs=timestep_fs) for stage in run.stages),
+        segments=tuple(replace(segment, timestep_fs=timestep_fs) for segment in run.segments),
         sampling=replace(run.sampling, timestep_fs=timestep_fs),
     )
 
 
 def holds_taken(run: Simulation, steps: int) -> int:
-    """How often the one stage that can be repeated was repeated, from the steps that a run took."""
-    (held,) = (stage for stage in run.stages if stage.max_repeats)
-    once = sum(stage.steps for stage in (*run.stages, run.sampling))
+    """How often the one segment that can be repeated was repeated, from the steps that a run took."""
+    (held,) = (segment for segment in run.segments if segment.max_repeats)
+    once = sum(segment.steps for segment in (*run.segments, run.sampling))
     snapshots = (run.snapshots - 1) * max(1, round(1e3 * run.spacing_ps / run.sampling.timestep_fs))
     return (steps - once - snapshots) // held.steps
 
@@ -107,17 +107,17 @@ def contact(distance_A: float) -> list[str]:
     ]
 
 
-def stage_lines(run: Simulation, stage: Stage, number: int, repeats: int) -> list[str]:
-    """Commands of a stage, run `repeats` times over after the first."""
-    lines = contact(stage.rearrange.distance_A) if isinstance(stage.rearrange, Contact) else []
+def segment_lines(run: Simulation, segment: Segment, number: int, repeats: int) -> list[str]:
+    """Commands of a segment, run `repeats` times over after the first."""
+    lines = contact(segment.rearrange.distance_A) if isinstance(segment.rearrange, Contact) else []
     lines += [
-        f"timestep {1e-3 * stage.timestep_fs}",
-        f"fix wall all indent {WALL_eV_per_A3} sphere 0 0 0 {stage.wall_radius_A} side in",
+        f"timestep {1e-3 * segment.timestep_fs}",
+        f"fix wall all indent {WALL_eV_per_A3} sphere 0 0 0 {segment.wall_radius_A} side in",
     ]
     for repeat in range(repeats + 1):
         seed = run.seed + 1000 * number + repeat
-        lines += [f"fix bath all langevin {stage.start_K} {stage.stop_K} {run.damp_ps} {seed} zero yes"]
-        lines += [f"run {stage.steps}"]
+        lines += [f"fix bath all langevin {segment.start_K} {segment.stop_K} {run.damp_ps} {seed} zero yes"]
+        lines += [f"run {segment.steps}"]
     return lines
 
 
@@ -126,7 +126,7 @@ def script(run: Simulation, holds: int, neighbours: tuple[str, ...]) -> str:
 
     Args:
         run: What to simulate; its `done` functions are not asked.
-        holds: Repeats of the stage that can be repeated.
+        holds: Repeats of the segment that can be repeated.
         neighbours: Commands for the neighbour list; none leaves LAMMPS's defaults.
     """
     lines = [
@@ -140,15 +140,15 @@ def script(run: Simulation, holds: int, neighbours: tuple[str, ...]) -> str:
         f'pair_coeff * * "{run.system.potential.resolve()}" {" ".join(run.system.species)}',
         *neighbours,
         "thermo 1000",
-        f"velocity all create {run.stages[0].start_K} {run.seed} mom yes rot yes dist gaussian",
+        f"velocity all create {run.segments[0].start_K} {run.seed} mom yes rot yes dist gaussian",
         "fix motion all nve",
     ]
-    for number, stage in enumerate(run.stages, start=1):
-        lines += stage_lines(run, stage, number, min(holds, stage.max_repeats))
+    for number, segment in enumerate(run.segments, start=1):
+        lines += segment_lines(run, segment, number, min(holds, segment.max_repeats))
     samples = run.sampling.steps // SAMPLE_EVERY
     lines += ["reset_timestep 0"]
     lines += [f"fix mean all ave/time {SAMPLE_EVERY} {samples} {SAMPLE_EVERY * samples} c_thermo_temp"]
-    lines += stage_lines(run, run.sampling, len(run.stages) + 1, 0)
+    lines += segment_lines(run, run.sampling, len(run.segments) + 1, 0)
     lines += ['print "$(f_mean:%.15g) $(pe:%.15g)" file result.txt']
     lines += ["write_dump all custom final.txt x y z modify sort id format float %.15g"]
     return "\n".join(lines) + "\n"

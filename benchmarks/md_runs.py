@@ -8,18 +8,18 @@ from pathlib import Path
 import md_plain
 import psutil
 
-from alloyscope.config import Config, ParticlesSection, PotentialSection
+from alloyscope.campaign.particles import planned_particle
+from alloyscope.config.model import Config, ParticlesSection
 from alloyscope.contracts import Particle
 from alloyscope.errors import SimulationError
-from alloyscope.lammps.commands import Simulation, Stage, Trajectory
-from alloyscope.lammps.pool import Failure, WorkerPool
+from alloyscope.lammps.commands import Segment, Simulation, Trajectory
+from alloyscope.lammps.pool import RunFailure, WorkerPool
 from alloyscope.md.checks import verdict
-from alloyscope.md.protocols import simulation
-from alloyscope.parameters import parameter_set
-from alloyscope.plan import particle
+from alloyscope.md.simulation import simulation
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.progress import log
-from alloyscope.steps.md import snapshots
+from alloyscope.stages.md import snapshots
 from alloyscope.store.structures import to_text
 
 PLAIN_TIMESTEP_fs = 1.0
@@ -109,8 +109,8 @@ class Ours:
         """Start the worker with a run of one step."""
         before = tree_core_s()
         run = self.place.simulation(planned)
-        one_step = Stage(300.0, 300.0, 1e-3, 1.0, run.stages[0].wall_radius_A)
-        self._trajectory(replace(run, stages=(one_step,), sampling=replace(one_step, duration_ps=0.01)))
+        one_step = Segment(300.0, 300.0, 1e-3, 1.0, run.segments[0].wall_radius_A)
+        self._trajectory(replace(run, segments=(one_step,), sampling=replace(one_step, duration_ps=0.01)))
         self.start_s = 2 * (tree_core_s() - before)
 
     def run(self, planned: Particle) -> tuple[Trajectory, float]:
@@ -124,7 +124,7 @@ class Ours:
     def _trajectory(self, run: Simulation) -> Trajectory:
         self.pool.submit(0, run)
         outcome = self.pool.next_outcome()[1]
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, RunFailure):
             raise SimulationError(f"{outcome.kind}: {outcome.reason}")
         return outcome
 
@@ -141,7 +141,7 @@ def tree_core_s() -> float:
 class Pair:
     """One particle both ways."""
 
-    particle: Particle
+    planned_particle: Particle
     ours: Trajectory
     plain: Trajectory
     ours_core_s: float
@@ -165,7 +165,7 @@ def pick(
     }
     number = 0
     while any(len(cell) < per_cell for cell in found.values()):
-        planned = particle(number, section, seed)
+        planned = planned_particle(number, section, seed)
         for (protocol, cell), members in found.items():
             inside = edges[cell] <= planned.n_atoms < edges[cell + 1] and planned.protocol == protocol
             if inside and len(members) < per_cell and number not in without:

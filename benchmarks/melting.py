@@ -18,11 +18,10 @@ from harness import Figure
 from matplotlib import pyplot
 from numpy.typing import NDArray
 
-from alloyscope.config import PotentialSection
 from alloyscope.errors import SimulationError
 from alloyscope.lammps import commands
 from alloyscope.lammps.start import load_lammps
-from alloyscope.parameters import ParameterSet, parameter_set
+from alloyscope.potential.sets import ParameterSet, PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.potential.validate import ideal_cluster
 

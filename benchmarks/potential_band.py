@@ -7,13 +7,13 @@ import numpy as np
 from ase.cluster import Octahedron
 from harness import Figure
 
-from alloyscope import plan
 from alloyscope.contracts import Structure
 from alloyscope.imaging.gates import rms_difference
 from alloyscope.imaging.hrtem import Imager, plain_optics
 from alloyscope.imaging.multislice import Multislice
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view
 
 FINE = 1024
 GRIDS = (256, 384, 512)
@@ -28,7 +28,7 @@ class TwoThirds(Multislice):
 
 
 def image(engine: Multislice, imaging: ImagingSection, structure: Structure, number: int) -> np.ndarray:
-    view = plan.view(0, number, imaging, OpticsSection(), DetectorSection(), seed=1)
+    view = drawn_view(0, number, imaging, OpticsSection(), DetectorSection(), seed=1)
     return next(Imager(imaging, engine).images([([structure], plain_optics(replace(view, shift_A=(0.0, 0.0))))]))
 
 

@@ -23,10 +23,10 @@ import harness
 import psutil
 from harness import Figure
 
-from alloyscope.config import load
+from alloyscope.campaign.chunks import n_chunks
+from alloyscope.config.read import load
 from alloyscope.errors import SimulationError
 from alloyscope.ids import chunk_name
-from alloyscope.plan import n_chunks
 from alloyscope.progress import log
 from alloyscope.store.atomic import digest
 from alloyscope.store.manifests import Manifest, manifest_name

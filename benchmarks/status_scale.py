@@ -10,10 +10,11 @@ from pathlib import Path
 import harness
 from harness import Figure
 
-from alloyscope.config import Config, load
-from alloyscope.plan import imaging_capacity, n_chunks
-from alloyscope.provenance import Stopwatch
-from alloyscope.steps.status import Job, jobs
+from alloyscope.campaign.chunks import imaging_capacity, n_chunks
+from alloyscope.campaign.jobs import Job, jobs
+from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.config.model import Config
+from alloyscope.config.read import load
 from alloyscope.store.atomic import write_json, write_text
 from alloyscope.store.ledger import Entry, Ledger
 from alloyscope.store.manifests import Manifest, Slot, manifest_name

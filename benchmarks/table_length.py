@@ -13,12 +13,11 @@ import harness
 import numpy as np
 from harness import Figure
 
-from alloyscope.config import PotentialSection
 from alloyscope.lammps import commands
 from alloyscope.lammps.start import load_lammps
 from alloyscope.md.build import solid_ball
-from alloyscope.parameters import packaged_sets, parameter_set
 from alloyscope.potential.evaluate import ThroughLammps
+from alloyscope.potential.sets import PotentialSection, packaged_sets, parameter_set
 from alloyscope.potential.sma import energy_and_forces
 from alloyscope.potential.table import setfl
 from alloyscope.potential.validate import RANDOM_CLUSTERS, random_cluster

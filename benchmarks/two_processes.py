@@ -10,11 +10,10 @@ import harness
 import numpy as np
 from harness import Figure
 
-from alloyscope.config import PotentialSection
 from alloyscope.lammps import commands
 from alloyscope.lammps.start import load_lammps
 from alloyscope.md.build import solid_ball
-from alloyscope.parameters import parameter_set
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 
 ATOMS, STEPS, ROUNDS = 500, 8000, 5

@@ -24,10 +24,10 @@ from harness import Figure
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from alloyscope import plan
-from alloyscope.config import Config
+from alloyscope.config.model import Config
 from alloyscope.contracts import Structure
 from alloyscope.imaging.hrtem import imager_for
+from alloyscope.microscope.views import drawn_view
 from alloyscope.store.atomic import checksum
 from alloyscope.store.images import CLEAN, COUNTS, ShardShape, Stack, write_metadata, write_shard
 
@@ -42,7 +42,7 @@ def simulated(shard: ShardShape, config: Config) -> Arrays:
     atoms = Octahedron("Ag", 9, cutoff=2)
     structure = Structure(tuple(atoms.get_chemical_symbols()), atoms.positions - atoms.positions.mean(axis=0), {})
     sections = (config.imaging, config.optics, config.detector, config.campaign.seed)
-    views = [plan.view(number, 0, *sections) for number in range(DISTINCT)]
+    views = [drawn_view(number, 0, *sections) for number in range(DISTINCT)]
     images = np.stack(list(imager_for(config.imaging).images([([structure], view) for view in views])))
     rng, arrays = np.random.default_rng(1), shard.empty()
     for place in range(shard.images):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from alloyscope.figures import WORDS
+from alloyscope.figures.style import WORDS
 from alloyscope.store.atomic import read_json
 from alloyscope.store.images import CLEAN, COUNTS, read_images
 from alloyscope.store.tables import read_table

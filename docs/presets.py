@@ -12,19 +12,18 @@ import io
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from alloyscope import plan
-from alloyscope.config import parse
+from alloyscope.config.read import parse
 from alloyscope.ids import rng_for
 from alloyscope.imaging.hrtem import imager_for
-from alloyscope.instrument import FilmSection, ImagingSection
 from alloyscope.microscope.detector import expose
-from alloyscope.presets import Preset
+from alloyscope.microscope.presets import packaged_presets
+from alloyscope.microscope.settings import FilmSection, ImagingSection
+from alloyscope.microscope.views import drawn_view
 from alloyscope.store.structures import read_film, read_structures
 from alloyscope.wording import minus
 
@@ -37,10 +36,10 @@ def main(structures: Path, film: Path, out: Path) -> None:
     particle = max(read_structures(structures), key=lambda structure: len(structure.elements))
     imager = imager_for(IMAGING, film=read_film(film))
     figure = Figure(figsize=(10.6, 4.5), layout="constrained")
-    panels = figure.subplots(len(get_args(Preset)), 2 * (1 + len(DOSES_e_per_A2)))
-    for row, preset in enumerate(get_args(Preset)):
+    panels = figure.subplots(len(packaged_presets()), 2 * (1 + len(DOSES_e_per_A2)))
+    for row, preset in enumerate(packaged_presets()):
         config = parse({"optics": {"preset": preset}, "detector": {"preset": preset}})
-        drawn = plan.view(int(particle.info["particle"]), VIEW, IMAGING, config.optics, config.detector, SEED)
+        drawn = drawn_view(int(particle.info["particle"]), VIEW, IMAGING, config.optics, config.detector, SEED)
         bare = replace(drawn, film_thickness_A=0.0)
         for half, clean in enumerate(imager.images([([particle], bare), ([particle], drawn)])):
             exposed = [

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from alloyscope.config import Config, parse
+from alloyscope.config.model import Config
+from alloyscope.config.read import parse
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests share the cores among xdist's workers
 

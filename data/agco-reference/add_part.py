@@ -12,8 +12,9 @@ from pathlib import Path
 from ase import Atoms
 from ase.io import read
 
+from alloyscope.campaign.folder import read_campaign
 from alloyscope.store.atomic import checksum, write_json
-from alloyscope.store.manifests import Manifest, read_campaign
+from alloyscope.store.manifests import Manifest
 
 HERE = Path(__file__).resolve().parent
 INFO = ("particle", "protocol", "potential_energy_eV", "temperature_K")

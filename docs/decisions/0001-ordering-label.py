@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alloyscope.config import PotentialSection
 from alloyscope.lammps import commands
 from alloyscope.lammps.start import load_lammps
-from alloyscope.parameters import parameter_set
+from alloyscope.md.protocols import PROTOCOLS
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
-from alloyscope.steps.describe import descriptors
 from alloyscope.store.structures import from_text
 from alloyscope.structure import order, statistics
+from alloyscope.structure.descriptors import descriptors
 from alloyscope.structure.neighbours import Inherent, shell_cutoff_A
 from alloyscope.structure.shape import Nanoparticle
 from alloyscope.units import ATOMIC_MASS_u
@@ -73,7 +73,7 @@ def main(path):
         structures = from_text(handle.read())
     table = pd.DataFrame([descriptors(s, SPECIES) | by_mass(s) | {"protocol": s.info["protocol"]} for s in structures])
     table["valid"] = True
-    table["order_protocol"] = table["protocol"].map(order.ORDER_OF_PROTOCOL)
+    table["order_protocol"] = table["protocol"].map({name: protocol.aims_at for name, protocol in PROTOCOLS.items()})
     table["order_eta"] = order.label_by_eta(table["eta"].to_numpy())
     table["order_eta_by_mass"] = order.label_by_eta(table["eta_by_mass"].to_numpy())
     table["order_d_com"] = order.label_by_centres(table["d_com_over_Rg"].to_numpy(), 0.5)

@@ -1,8 +1,8 @@
 """Numbers of 0005-aucu-window.md that no packaged set gives: python docs/decisions/0005-aucu-window.py."""
 
-from alloyscope.parameters import parameter_set
 from alloyscope.potential import crystals
 from alloyscope.potential.evaluate import FromFormula
+from alloyscope.potential.sets import parameter_set
 
 WINDOWS_A = ((4.09, 4.434), (3.62, 4.434), (3.705, 4.538), (3.855, 4.722), (3.62, 5.009), (4.09, 5.009))
 

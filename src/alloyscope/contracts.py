@@ -1,14 +1,17 @@
 """What passes between stages: frozen dataclasses, checked on construction."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.config import Protocol
 from alloyscope.errors import ContractError
-from alloyscope.instrument import Engine
+
+Engine = Literal["batched", "abtem"]
+Ordering = Literal["core_shell", "janus"]
+Split = Literal["train", "validation", "calibration", "test"]
+OWN = "file"  # the protocol of a structure that does not name one of ours
 
 
 def require(condition: bool, message: str) -> None:
@@ -21,7 +24,7 @@ class Particle:
     """A planned particle: everything about it that follows from its number alone."""
 
     number: int
-    protocol: Protocol
+    protocol: str
     species: tuple[str, str]
     counts: tuple[int, int]  # atoms of the first and second species
 

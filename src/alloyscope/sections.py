@@ -74,7 +74,7 @@ def _ordered(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
     return bounds
 
 
-def _place(path: str) -> str:
+def _path_text(path: str) -> str:
     # braces are wildcards to Snakemake; LAMMPS reads a line per line and has no escape for a quote inside quotes
     if not path or path.startswith("-") or not path.isprintable() or set('{}"') & set(path):
         raise ValueError(
@@ -83,7 +83,7 @@ def _place(path: str) -> str:
     return path
 
 
-Place = Annotated[str, AfterValidator(_place)]
+PathText = Annotated[str, AfterValidator(_path_text)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 IntRange = Annotated[tuple[int, int], AfterValidator(_ordered)]
 Positive = Annotated[float, Field(gt=0)]

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from imaging_cases import Seen
 
-from alloyscope.config import ImagingSection
-from alloyscope.imaging.reference import Reference
+from alloyscope.imaging.abtem_engine import AbtemEngine
+from alloyscope.microscope.settings import ImagingSection
 
 IMAGING = ImagingSection(pixels=96, grid=192, n_slices=5)
 
@@ -29,7 +29,7 @@ def test_trimmed_box_holds_atoms_in_every_slice() -> None:
 
 def test_abtem_made_fast_gives_the_same_wave() -> None:
     slab = hrtem_engine.trimmed(imaging_cases.alloy(), IMAGING)
-    fast, plain = hrtem_engine.BestAbtem(IMAGING), Reference(IMAGING, "cpu")
+    fast, plain = hrtem_engine.BestAbtem(IMAGING), AbtemEngine(IMAGING, "cpu")
     np.testing.assert_allclose(fast.exit_waves([slab]), plain.exit_waves([slab]), atol=1e-4)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from md_law import Cost, Law
 
-from alloyscope.config import Config, ParticlesSection, parse
+from alloyscope.campaign.particles import planned_particle
+from alloyscope.config.model import Config, ParticlesSection
+from alloyscope.config.read import parse
 from alloyscope.errors import ConfigError, StoreError
-from alloyscope.plan import particle
 from alloyscope.store.atomic import write_json
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 
@@ -78,7 +79,7 @@ def campaign(tmp_path: Path, small_config: Config) -> Path:
 
 def test_costs_of_an_unfinished_campaign(campaign: Path, small_config: Config) -> None:
     costs = md_law.finished_costs(campaign, small_config)
-    planned = [particle(n, small_config.particles, small_config.campaign.seed) for n in range(3)]
+    planned = [planned_particle(n, small_config.particles, small_config.campaign.seed) for n in range(3)]
     found = {(protocol, cost) for protocol, of_protocol in costs.items() for cost in of_protocol}
     assert found == {
         (made.protocol, Cost(made.n_atoms, seconds, attempts))

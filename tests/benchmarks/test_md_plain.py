@@ -13,14 +13,14 @@ import pytest
 import yaml
 from scipy.spatial.distance import cdist
 
-from alloyscope.config import MdSection, PotentialSection
+from alloyscope.config.model import MdSection
 from alloyscope.contracts import Particle
 from alloyscope.errors import SimulationError
 from alloyscope.lammps import commands
-from alloyscope.lammps.commands import Simulation, Stage, System
+from alloyscope.lammps.commands import Segment, Simulation, System
 from alloyscope.lammps.start import load_lammps
 from alloyscope.md import build, checks, protocols
-from alloyscope.parameters import parameter_set
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 
 AGCO = parameter_set("AgCo")
@@ -66,10 +66,10 @@ def test_plain_droplets_follow_the_same_temperatures_for_as_long(potential: Path
     plain = md_plain.simulate(md_plain.at_timestep(run, 1.0), holds, tmp_path)
     # melt 0.1, settle 0.2, contact 0.3 and its holds, cool 0.2, settle 5 × 0.1, sample 2.0 ps at 1 fs
     assert plain.trajectory.steps == 3300 + 300 * holds
-    stages = [*run.stages, run.sampling]
-    repeats = [1 + min(holds, stage.max_repeats) for stage in stages]
-    ours_fs = sum(n * stage.steps * stage.timestep_fs for n, stage in zip(repeats, stages, strict=True))
-    assert ours_fs == pytest.approx(plain.trajectory.steps, abs=2 * len(stages))  # stages end on whole steps
+    segments = [*run.segments, run.sampling]
+    repeats = [1 + min(holds, segment.max_repeats) for segment in segments]
+    ours_fs = sum(n * segment.steps * segment.timestep_fs for n, segment in zip(repeats, segments, strict=True))
+    assert ours_fs == pytest.approx(plain.trajectory.steps, abs=2 * len(segments))  # segments end on whole steps
     ramps = [tuple(map(float, found)) for found in re.findall(r"^fix bath all langevin (\S+) (\S+)", plain.log, re.M)]
     assert ramps[:4] == [(1600, 1600), (1600, 1000), (1000, 800), (800, 800)]
     assert ramps[-2:] == [(300, 300), (300, 300)]
@@ -82,7 +82,7 @@ def test_lammps_alone_brings_droplets_into_the_same_contact(potential: Path, tmp
     start = build.two_droplets(counts, (2.89, 2.5), np.random.default_rng(3))
     types = np.repeat([0, 1], counts)
     contact = build.Contact(2.7)
-    still = Stage(1.0, 1.0, 1e-4, 1e-2, 60.0, rearrange=contact)  # ten steps of 0.01 fs: nothing moves by itself
+    still = Segment(1.0, 1.0, 1e-4, 1e-2, 60.0, rearrange=contact)  # ten steps of 0.01 fs: nothing moves by itself
     system = System(("Ag", "Co"), types, start, potential)
     run = Simulation(system, (still,), replace(still, rearrange=None), 1, 1.0, seed=5, damp_ps=1.0)
     (found,) = md_plain.simulate(run, 0, tmp_path).trajectory.positions_A
@@ -93,7 +93,7 @@ def test_lammps_alone_brings_droplets_into_the_same_contact(potential: Path, tmp
 
 def test_touching_droplets_stay_where_they_are(potential: Path, tmp_path: Path) -> None:
     positions = build.solid_ball(30, 2.6, np.random.default_rng(1))
-    still = Stage(1.0, 1.0, 1e-4, 1e-2, 60.0, rearrange=build.Contact(2.7))
+    still = Segment(1.0, 1.0, 1e-4, 1e-2, 60.0, rearrange=build.Contact(2.7))
     system = System(("Ag", "Co"), np.repeat([0, 1], 15), positions, potential)
     run = Simulation(system, (still,), replace(still, rearrange=None), 1, 1.0, seed=5, damp_ps=1.0)
     (found,) = md_plain.simulate(run, 0, tmp_path).trajectory.positions_A

@@ -8,9 +8,10 @@ import md_runs
 import pytest
 from md_runs import PLAIN_POINTS, Pair, Workplace
 
-from alloyscope.config import ParticlesSection, parse
+from alloyscope.campaign.particles import planned_particle
+from alloyscope.config.model import ParticlesSection
+from alloyscope.config.read import parse
 from alloyscope.lammps.commands import Trajectory
-from alloyscope.plan import particle
 
 PARTICLES = ParticlesSection(n_atoms=(60, 1000))
 
@@ -20,7 +21,7 @@ def test_each_protocol_gets_the_first_particles_of_each_size() -> None:
     without = {md_runs.pick(PARTICLES, 2026, edges, 1, set())[0].number}
     found = md_runs.pick(PARTICLES, 2026, edges, 2, without)
     expected = []
-    planned = [particle(number, PARTICLES, 2026) for number in range(100) if number not in without]
+    planned = [planned_particle(number, PARTICLES, 2026) for number in range(100) if number not in without]
     for low, high in ((60, 400), (400, 1001)):
         for protocol in ("gas_quench", "droplets"):
             cell = [made for made in planned if made.protocol == protocol and low <= made.n_atoms < high]
@@ -42,7 +43,7 @@ def test_core_time_counts_ended_children() -> None:
 
 
 def test_ratio_is_plain_over_ours() -> None:
-    made = particle(0, PARTICLES, 1)
+    made = planned_particle(0, PARTICLES, 1)
     plain = Trajectory(positions_A=None, potential_energy_eV=None, temperature_K=300.0, steps=1, seconds=30.0)
     assert Pair(made, plain, plain, ours_core_s=12.0).ratio == pytest.approx(2.5)
 

@@ -9,11 +9,11 @@ import pytest
 from ase.cluster import Icosahedron
 from scipy.spatial.transform import Rotation
 
-from alloyscope import plan
 from alloyscope.contracts import Structure
 from alloyscope.errors import GateError
 from alloyscope.imaging import gates
-from alloyscope.instrument import ImagingSection
+from alloyscope.microscope.settings import ImagingSection
+from alloyscope.microscope.views import rotation
 from alloyscope.units import electron_wavelength_A
 
 N = 5000
@@ -111,7 +111,7 @@ def test_atoms_in_other_slices_are_stopped() -> None:
 
 
 def test_planned_rotations_are_uniform() -> None:
-    gates.rotations_uniform(np.array([plan.rotation(number, 0, seed=1) for number in range(1000)]))
+    gates.rotations_uniform(np.array([rotation(number, 0, seed=1) for number in range(1000)]))
 
 
 def uniform_angles(rng: np.random.Generator) -> np.ndarray:

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from alloyscope import plan, units
+from alloyscope import units
 from alloyscope.cli import main
 from alloyscope.errors import GateError, StoreError
 from alloyscope.imaging.box import Slab
 from alloyscope.imaging.factors import correction_A2, projected_factor_VA2
-from alloyscope.instrument import OpticsSection
-from alloyscope.steps import gates
+from alloyscope.microscope import views
+from alloyscope.microscope.settings import OpticsSection
+from alloyscope.stages import gates
 from alloyscope.store.atomic import checksum
 from tests.steps.synthetic_md import IMAGING, PER_CHUNK, SEED, labels_table, make_chunk, write_md_chunk
 
@@ -118,7 +119,7 @@ def too_long_a_wave(campaign: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def rotations_about_the_beam_alone(campaign: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "rotation", lambda *_: (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))
+    patch.setattr(views, "rotation", lambda *_: (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))
     make_campaign(campaign)
 
 

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alloyscope import plan
 from alloyscope.contracts import View
 from alloyscope.errors import ContractError
 from alloyscope.ids import rng_for
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU
 from alloyscope.microscope.detector import camera_image, expose, mtf
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view
 
 PIXELS, FIELD_A = 32, 16.0
 PIXEL_A = FIELD_A / PIXELS
 
 
 def view(**changed: float) -> View:
-    drawn = plan.view(0, 0, ImagingSection(), OpticsSection(), DetectorSection(), seed=3)
+    drawn = drawn_view(0, 0, ImagingSection(), OpticsSection(), DetectorSection(), seed=3)
     return replace(drawn, **{"vibration_A": 0.0, "mtf_c1": 1.0, **changed})
 
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from alloyscope import plan
 from alloyscope.contracts import Film, View
 from alloyscope.errors import ContractError
+from alloyscope.imaging.abtem_engine import AbtemEngine
 from alloyscope.imaging.box import FILM_MARGIN_A, MARGIN_A, Slab, film_slab, slabs
 from alloyscope.imaging.hrtem import Imager, plain_optics
 from alloyscope.imaging.multislice import Multislice
-from alloyscope.imaging.reference import Reference
-from alloyscope.instrument import DetectorSection, FilmSection, ImagingSection, OpticsSection
 from alloyscope.lammps.commands import energy_of_state
 from alloyscope.lammps.start import load_lammps
 from alloyscope.md.carbon import checks, melt_and_quench, set_up_carbon
 from alloyscope.microscope.arrays import CPU
+from alloyscope.microscope.settings import DetectorSection, FilmSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view
 from alloyscope.units import CARBON_MASS_u, atoms_per_A3
 from tests.physics.test_multislice import particle
 
@@ -32,7 +32,7 @@ def random_block(edges: tuple[float, float, float] = (20.0, 24.0, 30.0), density
 
 
 def view(imaging: ImagingSection, **changed: object) -> View:
-    drawn = plan.view(4, 0, imaging, OpticsSection(), DetectorSection(), seed=1)
+    drawn = drawn_view(4, 0, imaging, OpticsSection(), DetectorSection(), seed=1)
     return replace(plain_optics(drawn), **changed)
 
 
@@ -144,7 +144,7 @@ def test_beam_meets_the_particle_first_then_the_film() -> None:
     positions = np.concatenate([above.positions_A, film.positions_A + np.array([0, 0, above.height_A])])
     whole = Slab(0, above.elements + film.elements, positions, imaging.field_A, above.height_A + film.height_A)
     fine = imaging.model_copy(update={"n_slices": 40})
-    theirs = Reference(fine, "cpu").exit_waves([whole])[0]
+    theirs = AbtemEngine(fine, "cpu").exit_waves([whole])[0]
     scattered = np.linalg.norm(theirs - 1)
     assert np.linalg.norm(ours - theirs) < 0.12 * scattered
     assert np.linalg.norm(upside_down - theirs) > 2 * np.linalg.norm(ours - theirs)
@@ -158,7 +158,7 @@ def test_both_engines_take_a_wave_that_came_through_something() -> None:
     above, film = slabs([particle()], of, imaging.field_A), [film_slab(random_block(), of, imaging.field_A)]
     ours, theirs = (
         engine.exit_waves(film, engine.exit_waves(above))[0]
-        for engine in (Multislice(imaging, CPU), Reference(imaging, "cpu"))
+        for engine in (Multislice(imaging, CPU), AbtemEngine(imaging, "cpu"))
     )
     overlap = np.vdot(theirs, ours) / np.linalg.norm(ours) / np.linalg.norm(theirs)
     assert abs(overlap - 1) < 1e-3

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloyscope.config import MdSection, PotentialSection
+from alloyscope.config.model import MdSection
 from alloyscope.contracts import Particle
 from alloyscope.lammps import commands, pool
-from alloyscope.lammps.commands import Simulation, Stage, System, Trajectory
-from alloyscope.lammps.pool import Failure, WorkerPool
+from alloyscope.lammps.commands import Segment, Simulation, System, Trajectory
+from alloyscope.lammps.pool import RunFailure, WorkerPool
 from alloyscope.lammps.start import load_lammps
 from alloyscope.md import build, checks, protocols
-from alloyscope.parameters import parameter_set
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 
 AGCO = parameter_set("AgCo")
@@ -32,20 +32,20 @@ def potential(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def short_run(potential: Path, stage: Stage, n_atoms: int = 20) -> Simulation:
+def short_run(potential: Path, segment: Segment, n_atoms: int = 20) -> Simulation:
     positions = build.solid_ball(n_atoms, 2.7, np.random.default_rng(0))
     system = System(("Ag", "Co"), np.repeat([0, 1], n_atoms // 2), positions, potential)
-    return Simulation(system, (stage,), Stage(300, 300, 0.1, 4, 15), 2, 0.05, seed=11, damp_ps=1.0)
+    return Simulation(system, (segment,), Segment(300, 300, 0.1, 4, 15), 2, 0.05, seed=11, damp_ps=1.0)
 
 
 def test_timestep_follows_temperature():
     md = MdSection()
-    stages = list(protocols.ramp(7500, 300, 72, 20.0, md))
-    assert [stage.timestep_fs for stage in stages] == [1, 2, 3, 4]
-    assert sum(stage.duration_ps for stage in stages) == pytest.approx(72)
-    assert stages[0].duration_ps == pytest.approx(72 * 3500 / 7200)
-    assert [stage.start_K for stage in stages] == [7500, 4000, 2000, 1000]
-    assert stages[-1].stop_K == 300
+    segments = list(protocols.ramp(7500, 300, 72, 20.0, md))
+    assert [segment.timestep_fs for segment in segments] == [1, 2, 3, 4]
+    assert sum(segment.duration_ps for segment in segments) == pytest.approx(72)
+    assert segments[0].duration_ps == pytest.approx(72 * 3500 / 7200)
+    assert [segment.start_K for segment in segments] == [7500, 4000, 2000, 1000]
+    assert segments[-1].stop_K == 300
 
 
 def test_both_protocols_keep_number_and_composition():
@@ -127,7 +127,7 @@ def test_energy_is_conserved_at_every_timestep_used(potential: Path, temperature
 
 
 def test_same_seed_same_bits_in_a_reused_process(potential: Path):
-    run = short_run(potential, Stage(600, 300, 0.5, 2, 15))
+    run = short_run(potential, Segment(600, 300, 0.5, 2, 15))
     with WorkerPool(1, 60) as pool:
         results = []
         for key in range(3):
@@ -145,8 +145,8 @@ def test_same_seed_same_bits_in_a_reused_process(potential: Path):
 def test_temperature_is_what_the_thermostat_says(potential: Path):
     positions = build.solid_ball(100, 2.7, np.random.default_rng(0))
     system = System(("Ag", "Co"), np.repeat([0, 1], 50), positions, potential)
-    sampling = Stage(300, 300, 20, 4, 20)
-    run = Simulation(system, (Stage(300, 300, 4, 4, 20),), sampling, 1, 1.0, seed=5, damp_ps=1.0)
+    sampling = Segment(300, 300, 20, 4, 20)
+    run = Simulation(system, (Segment(300, 300, 4, 4, 20),), sampling, 1, 1.0, seed=5, damp_ps=1.0)
     result = commands.simulate(load_lammps(), run)
     assert abs(result.temperature_K - 300) < 3 * checks.temperature_error_K(300, 100, 20, 1.0)
     assert result.steps == 6000
@@ -173,7 +173,7 @@ def test_a_lost_atom_is_an_error(potential: Path):
         return True
 
     with pytest.raises(Exception, match="ERROR"):
-        commands.simulate(lmp, short_run(potential, Stage(300, 300, 0.1, 4, 15, done=lose_one)))
+        commands.simulate(lmp, short_run(potential, Segment(300, 300, 0.1, 4, 15, done=lose_one)))
     lmp.close()
 
 
@@ -187,8 +187,8 @@ def test_droplets_that_drift_apart_are_held_at_the_contact_temperature(potential
 
     planned = Particle(7, "droplets", ("Ag", "Co"), (12, 10))
     md = MdSection()
-    stages = protocols.simulation(planned, md, AGCO, potential, 1, 0).stages
-    (join,) = [stage for stage in stages if stage.rearrange is not None]
+    segments = protocols.simulation(planned, md, AGCO, potential, 1, 0).segments
+    (join,) = [segment for segment in segments if segment.rearrange is not None]
     assert isinstance(join.done, checks.OneCluster)
     assert join.max_repeats == md.droplets.max_holds == 4
     commands.simulate(
@@ -210,11 +210,11 @@ def test_worker_killed_in_the_middle_of_its_answer():
     process.start()
     there.close()
     seat = pool._Seat(process, here)
-    assert WorkerPool(1, 60)._receive(seat) == Failure("killed", "worker process ended: SIGKILL")
+    assert WorkerPool(1, 60)._receive(seat) == RunFailure("killed", "worker process ended: SIGKILL")
 
 
 def test_error_abort_and_hang_become_values_and_the_pool_goes_on(potential: Path):
-    fine = Stage(300, 300, 0.1, 4, 15)
+    fine = Segment(300, 300, 0.1, 4, 15)
     runs = {
         1: short_run(potential, replace(fine, done=abort)),
         3: replace(short_run(potential, fine), system=short_run(Path("no-such-table"), fine).system),
@@ -232,10 +232,10 @@ def test_error_abort_and_hang_become_values_and_the_pool_goes_on(potential: Path
         pool.wall_limit_s = 1.0  # a worker is warm by now: only the run itself counts
         pool.submit(2, short_run(potential, replace(fine, done=sleep)))
         outcomes[2] = pool.next_outcome()[1]
-    assert outcomes[1] == Failure("died", "worker process ended: SIGABRT")
-    assert outcomes[2] == Failure("hang", "no result after 1 s")
+    assert outcomes[1] == RunFailure("died", "worker process ended: SIGABRT")
+    assert outcomes[2] == RunFailure("hang", "no result after 1 s")
     for key in (3, 4):
-        assert isinstance(outcomes[key], Failure)
+        assert isinstance(outcomes[key], RunFailure)
         assert outcomes[key].kind == "error"
         assert "ERROR" in outcomes[key].reason
     assert isinstance(outcomes[5], Trajectory)

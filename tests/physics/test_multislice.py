@@ -7,16 +7,17 @@ import pytest
 from abtem.parametrizations import LobatoParametrization
 from ase.cluster import Icosahedron
 
-from alloyscope import plan
 from alloyscope.contracts import Structure, View
 from alloyscope.errors import GateError
 from alloyscope.imaging import gates
+from alloyscope.imaging.abtem_engine import AbtemEngine
 from alloyscope.imaging.box import MARGIN_A, Slab, slabs
+from alloyscope.imaging.factors import projected_factor_VA2
 from alloyscope.imaging.hrtem import Imager, check_against_reference, imager_for, plain_optics
-from alloyscope.imaging.multislice import Multislice, projected_factor_VA2
-from alloyscope.imaging.reference import Reference
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.imaging.multislice import Multislice
 from alloyscope.microscope.arrays import CPU, torch_backend
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view, rotation
 from alloyscope.units import electron_wavelength_A, interaction_constant_rad_per_VA
 
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
@@ -28,7 +29,7 @@ def imaging(grid: int = 144, **changed: object) -> ImagingSection:
 
 
 def view(**changed: object) -> View:
-    drawn = plan.view(4, 0, imaging(), OpticsSection(), DetectorSection(), seed=1)
+    drawn = drawn_view(4, 0, imaging(), OpticsSection(), DetectorSection(), seed=1)
     return replace(plain_optics(drawn), **changed)
 
 
@@ -42,7 +43,7 @@ def particle(species: tuple[str, str] = ("Ag", "Co")) -> Structure:
     return Structure(tuple(elements), atoms.positions + noise, {})
 
 
-def image(engine: Multislice | Reference, of: View, structure: Structure, section: ImagingSection) -> np.ndarray:
+def image(engine: Multislice | AbtemEngine, of: View, structure: Structure, section: ImagingSection) -> np.ndarray:
     return next(Imager(section, engine).images([([structure], of)]))
 
 
@@ -75,7 +76,7 @@ def test_waves_converge_to_abtems_as_the_grid_is_refined() -> None:
         section = imaging(grid)
         ours, theirs = (
             image(engine, view(), structure, section)
-            for engine in (Multislice(section, CPU), Reference(section, "cpu"))
+            for engine in (Multislice(section, CPU), AbtemEngine(section, "cpu"))
         )
         differences.append(gates.rms_difference(ours, theirs))
     assert ours.std() > 0.02
@@ -86,7 +87,7 @@ def test_waves_converge_to_abtems_as_the_grid_is_refined() -> None:
 def test_exit_waves_agree_in_amplitude_and_phase() -> None:
     section = imaging(288, n_slices=14)
     box = slabs([particle()], view(), section.field_A)
-    ours, theirs = Multislice(section, CPU).exit_waves(box)[0], Reference(section, "cpu").exit_waves(box)[0]
+    ours, theirs = Multislice(section, CPU).exit_waves(box)[0], AbtemEngine(section, "cpu").exit_waves(box)[0]
     overlap = np.vdot(theirs, ours) / np.linalg.norm(ours) / np.linalg.norm(theirs)
     assert abs(overlap - 1) < 1e-4
     # below 1 /Å, where abTEM's own potential is good on this grid
@@ -110,7 +111,7 @@ def test_vacuum_between_atoms_is_one_long_step() -> None:
         Multislice(section, CPU).exit_waves([Slab(0, ("Ag", "Ag"), positions, section.field_A, 34.0)])[0]
         for section in (coarse, fine)
     ]
-    theirs = Reference(coarse, "cpu").exit_waves([Slab(0, ("Ag", "Ag"), positions, coarse.field_A, 34.0)])[0]
+    theirs = AbtemEngine(coarse, "cpu").exit_waves([Slab(0, ("Ag", "Ag"), positions, coarse.field_A, 34.0)])[0]
     assert np.abs(waves[0] - waves[1]).max() < 0.02
     assert np.linalg.norm(waves[0] - theirs) / np.linalg.norm(theirs - 1) < 0.08
 
@@ -122,7 +123,7 @@ def different_boxes(section: ImagingSection, number: int) -> list[Slab]:
         whole = particle(("Ag", "Co") if n % 3 else ("Au", "Au"))
         kept = 55 - 5 * n
         part = Structure(whole.elements[:kept], whole.positions_A[:kept], {})
-        boxes += slabs([part], view(rotation=plan.rotation(1, n, 1)), section.field_A)
+        boxes += slabs([part], view(rotation=rotation(1, n, 1)), section.field_A)
     return boxes
 
 

@@ -6,12 +6,12 @@ import abtem
 import numpy as np
 import pytest
 
-from alloyscope import plan
 from alloyscope.contracts import ABERRATIONS, View
 from alloyscope.errors import ContractError
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU, frequencies, torch_backend
 from alloyscope.microscope.optics import Lens, image_intensity, transfer_function
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view
 from alloyscope.units import scherzer_defocus_A
 
 LENS = Lens(size=96, field_A=24.0, voltage_kV=200.0)
@@ -23,13 +23,13 @@ FULL = OpticsSection(
 )
 
 
-def drawn_view(number: int = 0, optics: OpticsSection = FULL) -> View:
-    return plan.view(number, 0, ImagingSection(), optics, DetectorSection(), seed=3)
+def a_view(number: int = 0, optics: OpticsSection = FULL) -> View:
+    return drawn_view(number, 0, ImagingSection(), optics, DetectorSection(), seed=3)
 
 
 def plain(**changed: float) -> View:
     """No aberrations, coherent, wide aperture."""
-    view = drawn_view(optics=OpticsSection(**dict.fromkeys((f"{name}_A" for name in NAMES), 0.0)))
+    view = a_view(optics=OpticsSection(**dict.fromkeys((f"{name}_A" for name in NAMES), 0.0)))
     return replace(
         view, **{"defocus_A": 0.0, "focal_spread_A": 0.0, "angular_spread_mrad": 0.0, "aperture_mrad": 45.0, **changed}
     )
@@ -43,7 +43,7 @@ def cosine(index: int) -> tuple[np.ndarray, float]:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_every_aberration_and_envelope_agrees_with_abtem(number: int) -> None:
-    view = drawn_view(number)
+    view = a_view(number)
     rng = np.random.default_rng(1)
     wave = (rng.normal(size=(2, LENS.size, LENS.size)) * [[[1]], [[1j]]]).sum(0).astype(np.complex64)
     coefficients = {name: getattr(view, f"{name}_A") for name in NAMES}
@@ -160,7 +160,7 @@ def test_aperture_stops_what_lies_outside() -> None:
 
 
 def test_the_same_lines_on_torch_and_in_a_batch() -> None:
-    views = [drawn_view(0), drawn_view(1)]
+    views = [a_view(0), a_view(1)]
     torch = torch_backend("cpu")
     alone = np.concatenate([transfer_function([view], LENS, CPU) for view in views])
     together = torch.to_numpy(transfer_function(views, LENS, torch))

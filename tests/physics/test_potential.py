@@ -10,13 +10,13 @@ import yaml
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from alloyscope import cli, config
+from alloyscope import cli
 from alloyscope.errors import ConfigError, ContractError, SimulationError
 from alloyscope.lammps.start import load_lammps
-from alloyscope.parameters import packaged_sets, parameter_set
 from alloyscope.potential import crystals, sma, table, validate
 from alloyscope.potential.evaluate import FromFormula, ThroughLammps
-from alloyscope.steps import potential as step
+from alloyscope.potential.sets import PotentialSection, packaged_sets, parameter_set
+from alloyscope.stages import potential as step
 from alloyscope.store.atomic import read_json
 
 AGCO = parameter_set("AgCo")
@@ -136,7 +136,7 @@ def test_lammps_takes_boxes_only(tmp_path: Path):
 
 
 def test_step_writes_a_table_that_passes_every_check(tmp_path: Path):
-    step.run(potential=config.PotentialSection(), out=tmp_path)
+    step.run(potential=PotentialSection(), out=tmp_path)
     content = read_json(tmp_path / "validation.json")
     checks = content["checks"]
     missed = [check["name"] for check in checks if not check["passed"]]
@@ -162,7 +162,7 @@ def test_a_wrong_table_is_refused_and_not_left_behind(tmp_path: Path, monkeypatc
     right = table.setfl
     monkeypatch.setattr(step, "setfl", lambda parameters, settings: right(half, settings))
     with pytest.raises(SimulationError, match=r"set AgCo: the table fails energy error, Ag-Ag bond \(firm"):
-        step.run(potential=config.PotentialSection(), out=tmp_path)
+        step.run(potential=PotentialSection(), out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,14 +173,12 @@ def references_file(path: Path, of: str = "AgCo", name: str = "Ag13 icosahedron"
 
 def test_reference_energies_of_the_users_own(tmp_path: Path):
     # the same cluster as among the packaged ones, and one that is 0.1 eV off
-    step.run(
-        potential=config.PotentialSection(), out=tmp_path / "fine", references=[references_file(tmp_path / "fine.json")]
-    )
+    step.run(potential=PotentialSection(), out=tmp_path / "fine", references=[references_file(tmp_path / "fine.json")])
     names = [check["name"] for check in read_json(tmp_path / "fine" / "validation.json")["checks"]]
     assert names.count("Ag13 icosahedron") == 2
     wrong = references_file(tmp_path / "wrong.json", name="Co55 icosahedron", energy_eV=-214.1324)
     with pytest.raises(SimulationError, match="the table fails Co55 icosahedron"):
-        step.run(potential=config.PotentialSection(), out=tmp_path / "wrong", references=[wrong])
+        step.run(potential=PotentialSection(), out=tmp_path / "wrong", references=[wrong])
     assert not (tmp_path / "wrong").exists()
 
 
@@ -268,7 +266,7 @@ def test_every_packaged_set_is_whole():
 def test_lammps_gives_the_analytic_forces_for_gold_and_copper(tmp_path: Path):
     parameters = parameter_set("AuCu")
     path = tmp_path / "AuCu.eam.fs"
-    path.write_text(table.setfl(parameters, config.PotentialSection(set="AuCu")))
+    path.write_text(table.setfl(parameters, PotentialSection(set="AuCu")))
     atoms = validate.random_cluster(parameters, 20.0, 5)
     lmp = load_lammps()
     energy, forces = ThroughLammps(lmp, parameters, path)(atoms, False)
@@ -284,7 +282,7 @@ def test_a_reference_to_an_unknown_property_is_refused(tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match="unknown property 'Ag boiling point'; known are Ag fcc lattice constant"):
-        step.run(potential=config.PotentialSection(set=str(path)), out=tmp_path / "out")
+        step.run(potential=PotentialSection(set=str(path)), out=tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", sorted(set(packaged_sets()) - {"AgCo"}))

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from alloyscope import rendering
 from alloyscope.contracts import Structure
 from alloyscope.errors import ContractError, SimulationError
+from alloyscope.figures import rendering
+from alloyscope.figures.rendering import Scene, render
 from alloyscope.lammps.start import load_lammps
-from alloyscope.rendering import Scene, render
 from alloyscope.units import NEAREST_NEIGHBOUR_A
 
 FIELD_A, PIXELS = 20.0, 100

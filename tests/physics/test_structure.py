@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from ase.cluster import Icosahedron, Octahedron
 
-from alloyscope.config import LabelsSection, PotentialSection
 from alloyscope.contracts import Structure
 from alloyscope.errors import ConfigError, ContractError, SimulationError
 from alloyscope.lammps.commands import System
 from alloyscope.lammps.start import load_lammps
-from alloyscope.parameters import parameter_set
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.structure import order, shape, statistics
 from alloyscope.structure.neighbours import CLASSES, Inherent, shell_cutoff_A
+from alloyscope.structure.settings import LabelsSection
 from alloyscope.structure.shape import Nanoparticle
 
 AGCO = parameter_set("AgCo")

@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alloyscope import plan
-from alloyscope.config import Config, parse
+from alloyscope.campaign.particles import planned_particle, split_of
+from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.campaign.tables import structure_columns
+from alloyscope.config.model import Config
+from alloyscope.config.read import parse
 from alloyscope.ids import image_id, particle_id
-from alloyscope.md.protocols import drawn_times_ps
-from alloyscope.provenance import Stopwatch
-from alloyscope.steps.describe import DESCRIPTORS
-from alloyscope.steps.structures import COLUMNS
+from alloyscope.microscope.views import drawn_view
 from alloyscope.store.atomic import write_json, write_text, writing
 from alloyscope.store.images import ShardShape, views_table, write_metadata, write_shard
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.tables import write_table
+from alloyscope.structure.descriptors import DESCRIPTORS
 from alloyscope.structure.neighbours import CLASSES
 
 FAILED = 5
@@ -37,7 +38,7 @@ def configuration() -> Config:
 def structures_table(config: Config, rng: np.random.Generator) -> pd.DataFrame:
     rows = []
     for number in range(config.campaign.n_particles):
-        planned = plan.particle(number, config.particles, config.campaign.seed)
+        planned = planned_particle(number, config.particles, config.campaign.seed)
         core = planned.protocol == "gas_quench"
         valid = number != FAILED
         row = {
@@ -49,14 +50,14 @@ def structures_table(config: Config, rng: np.random.Generator) -> pd.DataFrame:
             "attempts": 1 if valid else 3,
             "seconds": 4.0,
             "protocol": planned.protocol,
-            "split": plan.split_of(number, config.splits, config.campaign.seed),
+            "split": split_of(number, config.splits, config.campaign.seed),
             "species_first": "Ag",
             "species_second": "Co",
             "n_atoms": planned.n_atoms,
             "n_first": planned.counts[0],
             "n_second": planned.counts[1],
             "fraction_first": planned.counts[0] / planned.n_atoms,
-            **drawn_times_ps(planned, config.md, config.campaign.seed),
+            **config.md.protocol(planned.protocol).drawn_ps(planned, config.campaign.seed),
         }
         if valid:
             row |= dict.fromkeys(DESCRIPTORS, 0.5) | {f"cna_{name}": 1 / len(CLASSES) for name in CLASSES}
@@ -73,7 +74,8 @@ def structures_table(config: Config, rng: np.random.Generator) -> pd.DataFrame:
                 "temperature_K": 300.0,
             }
         rows.append(row)
-    return pd.DataFrame(rows).reindex(columns=list(COLUMNS)).astype(COLUMNS)
+    columns = structure_columns(config.particles)
+    return pd.DataFrame(rows).reindex(columns=list(columns)).astype(columns)
 
 
 def fringes(n_atoms: int, pixels: int, rng: np.random.Generator) -> np.ndarray:
@@ -92,7 +94,7 @@ def images(
     clean, rows = np.ones(shard.shape, np.float16), []
     for number in range(config.campaign.n_particles):
         for view in range(views):
-            drawn = plan.view(number, view, config.imaging, config.optics, config.detector, config.campaign.seed)
+            drawn = drawn_view(number, view, config.imaging, config.optics, config.detector, config.campaign.seed)
             rows.append(replace(drawn, engine="batched"))
             clean[number * views + view] = fringes(structures["n_atoms"][number], pixels, rng)
     table = views_table(rows)
@@ -207,7 +209,7 @@ def build(folder: Path, pixels: int = 32) -> Config:
     """Write every file; returns the configuration."""
     config, rng = configuration(), np.random.default_rng(3)
     structures = structures_table(config, rng)
-    write_table(folder / "structures" / "structures.parquet", structures, COLUMNS)
+    write_table(folder / "structures" / "structures.parquet", structures, structure_columns(config.particles))
     slots = tuple(Slot(number, True) for number in range(config.campaign.n_particles))
     for stage, place in (("md", "structures"), ("describe", "descriptors")):
         manifest = Manifest(stage, 0, "d" * 16, slots, {}, {}, Stopwatch(stage).record())

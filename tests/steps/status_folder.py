@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alloyscope.config import parse
+from alloyscope.config.read import parse
 from alloyscope.store.atomic import write_json
 from alloyscope.store.ledger import Entry, Ledger
 from alloyscope.store.manifests import Manifest, Slot

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from ase.cluster import Icosahedron
 
-from alloyscope import plan
-from alloyscope.config import Config, SplitsSection, parse
+from alloyscope.campaign.particles import split_of
+from alloyscope.config.model import Config, SplitsSection
+from alloyscope.config.read import parse
 from alloyscope.contracts import Structure
 from alloyscope.ids import rng_for
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
-from alloyscope.steps import dataset, hrtem
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.stages import dataset, hrtem
 from alloyscope.store.atomic import checksum, digest, write_json, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
@@ -88,7 +89,7 @@ def labels_table(particles: int) -> pd.DataFrame:
         {
             "particle": np.arange(particles),
             "valid": [number != FAILED for number in range(particles)],
-            "split": [plan.split_of(number, SplitsSection(), SEED) for number in range(particles)],
+            "split": [split_of(number, SplitsSection(), SEED) for number in range(particles)],
             "protocol": "gas_quench",
             "ordering": [None if number == FAILED else "core_shell" for number in range(particles)],
             "n_atoms": 13,

@@ -8,10 +8,10 @@ import pytest
 from markupsafe import Markup
 
 from alloyscope import cli
-from alloyscope.config import parse
+from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.config.read import parse
 from alloyscope.errors import StoreError
-from alloyscope.provenance import Stopwatch
-from alloyscope.steps import account
+from alloyscope.pages import run
 from alloyscope.store.atomic import write_json
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from tests.steps.campaign_folder import benchmark
@@ -34,9 +34,7 @@ def manifest(stage, chunk, slots, core_s=30.0, **changes):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The figure is made but not rendered, which takes most of the time."""
-    monkeypatch.setattr(
-        account, "embed", lambda figure, alt: Markup('<img alt="{}" src="data:image/png;,">').format(alt)
-    )
+    monkeypatch.setattr(run, "embed", lambda figure, alt: Markup('<img alt="{}" src="data:image/png;,">').format(alt))
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def folder(tmp_path):
 
 def page_of(folder, config=CONFIG):
     out = folder / "report" / "run.html"
-    account.run(folder=folder, config=config, out=out)
+    run.write_page(folder, config, out, Stopwatch("report"))
     return out.read_text()
 
 
@@ -156,7 +154,7 @@ def test_commands_are_those_of_this_campaign(folder):
         update={"particles": CONFIG.particles.model_copy(update={"source": "files", "files": ("own.xyz",)})}
     )
     lines = re.findall("<code>(snakemake.*)</code>", page_of(folder, own))
-    assert [line.split()[-1] for line in lines[:3]] == ["plan", "potential", "files"]
+    assert [line.split()[-1] for line in lines[:3]] == ["potential", "plan", "files"]
 
 
 @pytest.mark.parametrize(

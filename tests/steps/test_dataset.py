@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import zarr
 
-from alloyscope import plan
 from alloyscope.cli import main
 from alloyscope.errors import GateError, StoreError
-from alloyscope.steps import dataset
+from alloyscope.microscope import views
+from alloyscope.stages import dataset
 from alloyscope.store.atomic import checksum, digest
 from alloyscope.store.images import open_array, shard_name
 from alloyscope.store.manifests import Manifest
@@ -189,7 +189,7 @@ def test_faulty_labels_are_named(campaign: Path) -> None:
 
 
 def test_rotations_that_are_not_uniform_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "rotation", lambda *_: (0.0, 0.0, 0.0, 1.0))
+    monkeypatch.setattr(views, "rotation", lambda *_: (0.0, 0.0, 0.0, 1.0))
     for chunk in range(CHUNKS):
         write_md_chunk(tmp_path / "structures", chunk)
         make_chunk(tmp_path, chunk)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloyscope.steps.dataset import LABELS
+from alloyscope.campaign.tables import LABEL_COLUMNS
 from alloyscope.store.images import CHUNK_COLUMNS, DTYPES, views_of
 from alloyscope.store.tables import read_table
 from tests.steps.synthetic_md import IMAGING, write_released
@@ -34,7 +34,7 @@ def test_code_opens_the_store_and_recomputes_an_image(
 def test_every_array_and_column_is_described(root: Path) -> None:
     rows = [line for line in page(root).splitlines() if line.startswith("| `")]
     described = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
-    assert described == {*CHUNK_COLUMNS, *LABELS, *DTYPES}
+    assert described == {*CHUNK_COLUMNS, *LABEL_COLUMNS, *DTYPES}
 
 
 def test_a_wave_takes_as_many_times_the_bytes_as_the_page_says(root: Path) -> None:

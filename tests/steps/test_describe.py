@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alloyscope import cli, plan
-from alloyscope.config import MdSection, ParticlesSection, PotentialSection
+from alloyscope import cli
+from alloyscope.campaign.particles import planned_particle
+from alloyscope.config.model import MdSection, ParticlesSection
 from alloyscope.contracts import Structure
 from alloyscope.errors import ConfigError, SimulationError, StoreError
 from alloyscope.ids import chunk_name
-from alloyscope.md.protocols import simulation
-from alloyscope.parameters import parameter_set
+from alloyscope.md.simulation import simulation
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
-from alloyscope.steps import describe
+from alloyscope.stages import describe
 from alloyscope.store.atomic import checksum, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import read_structures, to_text
@@ -43,7 +44,7 @@ def snapshot(planned, number):
 
 def write_md_chunk(folder, chunk, numbers, failed=()):
     valid = [number for number in numbers if number not in failed]
-    frames = [snapshot(plan.particle(n, PARTICLES, SEED), number) for n in valid for number in (0, 1)]
+    frames = [snapshot(planned_particle(n, PARTICLES, SEED), number) for n in valid for number in (0, 1)]
     path = folder / f"chunk-{chunk_name(chunk)}.extxyz"
     write_text(path, to_text(frames) if frames else "")
     slots = tuple(
@@ -90,7 +91,7 @@ def test_one_row_per_planned_particle(folder, potential):
     assert table["particle"].tolist() == [0, 1, 2, 3, 4, 5]
     assert table["chunk"].tolist() == [0, 0, 0, 1, 1, 1]  # of md
     assert table["particle_id"][3] == "p0000003"
-    planned = plan.particle(4, PARTICLES, SEED)
+    planned = planned_particle(4, PARTICLES, SEED)
     assert tuple(table.loc[4, ["n_first", "n_second"]]) == planned.counts
     assert table["fraction_first"][4] == planned.counts[0] / planned.n_atoms
 
@@ -100,7 +101,7 @@ def test_failed_particle_keeps_row_plan_and_reason(folder, potential):
     assert not row["valid"]
     assert row["reason"] == "2 clusters"
     assert row["attempts"] == 3
-    assert row["n_atoms"] == plan.particle(1, PARTICLES, SEED).n_atoms
+    assert row["n_atoms"] == planned_particle(1, PARTICLES, SEED).n_atoms
     assert row["cool_ps"] > 0
     assert row[[*describe.DESCRIPTORS, *describe.RELAXED, "potential_energy_eV", "temperature_K"]].isna().all()
 
@@ -123,19 +124,19 @@ def test_descriptors_come_from_the_last_snapshot(folder, potential):
 
 
 def test_times_are_those_that_md_runs(folder, potential):
-    """Durations of the stages that LAMMPS is given: before, at and after the one that waits for a single cluster."""
+    """Durations of the segments that LAMMPS is given: before, at and after the one that waits for a single cluster."""
     table = run(folder, potential)
     assert set(table["protocol"]) == {"gas_quench", "droplets"}
     for row in table.to_dict("records"):
-        planned = plan.particle(row["particle"], PARTICLES, SEED)
-        stages = simulation(planned, MD, parameter_set("AgCo"), potential, SEED, 0).stages
-        waits = next(place for place, stage in enumerate(stages) if stage.max_repeats)
+        planned = planned_particle(row["particle"], PARTICLES, SEED)
+        segments = simulation(planned, MD, parameter_set("AgCo"), potential, SEED, 0).segments
+        waits = next(place for place, segment in enumerate(segments) if segment.max_repeats)
         condensing, cooling = (
-            sum(stage.duration_ps for stage in part if stage.start_K > stage.stop_K)
-            for part in (stages[:waits], stages[waits + 1 :])
+            sum(segment.duration_ps for segment in part if segment.start_K > segment.stop_K)
+            for part in (segments[:waits], segments[waits + 1 :])
         )
         quenched = row["protocol"] == "gas_quench"
-        expected = [condensing if quenched else np.nan, np.nan if quenched else stages[waits].duration_ps, cooling]
+        expected = [condensing if quenched else np.nan, np.nan if quenched else segments[waits].duration_ps, cooling]
         assert [row[name] for name in describe.TIMES] == pytest.approx(expected, nan_ok=True)
 
 

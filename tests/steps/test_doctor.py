@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from alloyscope import cli
+from alloyscope.commands import doctor
+from alloyscope.commands.doctor import Line, Probe, library_lines, python_line, slurm_line, snakemake_line, system_line
 from alloyscope.errors import AlloyscopeError
-from alloyscope.steps import doctor
-from alloyscope.steps.doctor import Line, Probe, library_lines, python_line, slurm_line, snakemake_line, system_line
 
 
 @pytest.mark.parametrize(

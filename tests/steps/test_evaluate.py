@@ -8,16 +8,17 @@ import pandas as pd
 import pytest
 
 from alloyscope.cli import main
-from alloyscope.config import Task, TaskSettings
 from alloyscope.errors import ConfigError, GateError, StoreError
-from alloyscope.instrument import DetectorSection
-from alloyscope.steps import evaluate, train
+from alloyscope.learn.task import Task
+from alloyscope.learn.tasks import TASKS
+from alloyscope.microscope.settings import DetectorSection
+from alloyscope.stages import evaluate, train
 from alloyscope.store.images import shard_name
 from tests.steps.synthetic_images import alter, build
 
 SETTINGS = {
-    "reading": TaskSettings(epochs=40, batch_size=8, width=4, learning_rate=5e-3),
-    "denoising": TaskSettings(epochs=6, batch_size=8, width=4, learning_rate=5e-3),
+    "reading": TASKS["reading"](epochs=40, batch_size=8, width=4, learning_rate=5e-3),
+    "denoising": TASKS["denoising"](epochs=6, batch_size=8, width=4, learning_rate=5e-3),
 }
 
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             task=task,
             seed=0,
             dataset=dataset,
-            settings=SETTINGS[task],
+            settings=SETTINGS[task].model_dump(),
             detector=DetectorSection(dose_e_per_A2=(800.0, 1250.0)),
             loader_workers=0,
             out=folder / "training" / task,

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from alloyscope.cli import main
+from alloyscope.commands import export
 from alloyscope.errors import StoreError
-from alloyscope.steps import export
 from alloyscope.store.images import CHUNK_COLUMNS, read_images, shard_name
 from tests.steps.synthetic_md import IMAGING, write_released
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from alloyscope.instrument import ImagingSection
+from alloyscope.microscope.settings import ImagingSection
 from alloyscope.store.images import shard_name
 from alloyscope.store.manifests import manifest_name
 from tests.steps.synthetic_md import DETECTOR, OPTICS, PER_CHUNK, SEED, write_md_chunk

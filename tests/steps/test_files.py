@@ -10,12 +10,12 @@ import pytest
 from ase import Atoms
 from ase.cluster import Icosahedron
 
-from alloyscope.config import MdSection, ParticlesSection, PotentialSection
+from alloyscope.config.model import MdSection, ParticlesSection
 from alloyscope.errors import ConfigError, SimulationError
-from alloyscope.parameters import parameter_set
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
-from alloyscope.steps import describe
-from alloyscope.steps import files as step
+from alloyscope.stages import describe
+from alloyscope.stages import files as step
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.structures import by_particle, read_structures
 from alloyscope.store.tables import read_table

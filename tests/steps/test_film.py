@@ -8,8 +8,8 @@ import pytest
 
 from alloyscope.cli import main
 from alloyscope.errors import SimulationError, StoreError
-from alloyscope.instrument import FilmSection
-from alloyscope.steps import film
+from alloyscope.microscope.settings import FilmSection
+from alloyscope.stages import film
 from alloyscope.store.structures import read_film
 
 SMALL = FilmSection(edge_A=12, thickness_A=12, melt_ps=0.5, quench_ps=2, settle_ps=0.3)

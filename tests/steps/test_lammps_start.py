@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alloyscope.errors import SimulationError
-from alloyscope.lammps.commands import Simulation, Stage, System
+from alloyscope.lammps.commands import Segment, Simulation, System
 from alloyscope.lammps.pool import WorkerPool
 from alloyscope.lammps.start import OWN, alone, load_lammps, spoken_of_mpi
 
@@ -97,8 +97,8 @@ def test_what_nobody_foresaw_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
     expected = r"^LAMMPS does not start while the environment variable SITE_MPI is set \(SITE_MPI='on': .*PMI.*\); .*$"
     with pytest.raises(SimulationError, match=expected):
         load_lammps()
-    stage = Stage(300, 300, 0.01, 1, 15)
-    run = Simulation(System(("Ag",), np.zeros(1, int), np.zeros((1, 3)), Path("t")), (stage,), stage, 1, 1, 1, 1)
+    segment = Segment(300, 300, 0.01, 1, 15)
+    run = Simulation(System(("Ag",), np.zeros(1, int), np.zeros((1, 3)), Path("t")), (segment,), segment, 1, 1, 1, 1)
     with WorkerPool(1, 60) as pool:
         pool.submit(0, run)
         with pytest.raises(SimulationError, match=expected):

@@ -13,14 +13,14 @@ import numpy as np
 import psutil
 import pytest
 
-from alloyscope.config import MdSection, ParticlesSection, PotentialSection
+from alloyscope.campaign.particles import planned_particle
+from alloyscope.config.model import MdSection, ParticlesSection
 from alloyscope.errors import ConfigError, SimulationError, StoreError
 from alloyscope.lammps.commands import Trajectory
-from alloyscope.lammps.pool import Failure
-from alloyscope.parameters import parameter_set
-from alloyscope.plan import particle
+from alloyscope.lammps.pool import RunFailure
+from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
-from alloyscope.steps import md as step
+from alloyscope.stages import md as step
 from alloyscope.store.ledger import Ledger
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.structures import by_particle, read_structures
@@ -94,7 +94,7 @@ def test_chunk_holds_every_particle_in_order_with_its_composition(undisturbed: P
     assert tuple(grouped) == manifest.valid_particles
     assert manifest.counts["valid"] >= 3
     for number, (structure,) in grouped.items():
-        planned = particle(number, PARTICLES, 7)
+        planned = planned_particle(number, PARTICLES, 7)
         counts = tuple(structure.elements.count(element) for element in planned.species)
         assert sum(counts) >= 0.95 * planned.n_atoms
         assert all(found <= wanted for found, wanted in zip(counts, planned.counts, strict=True))
@@ -197,9 +197,9 @@ def test_a_limit_from_execution_holds_in_place_of_the_section_s(potential: Path,
 
 
 def test_retry_policy():
-    chunk = step.Chunk(MdSection(max_attempts=2), 60.0, AGCO, Path("x"), 7)
-    trial = step.Trial(particle(3, PARTICLES, 7))
-    hang, killed = Failure("hang", "no result after 5 s"), Failure("killed", "worker process ended: SIGKILL")
+    chunk = step.ChunkSettings(MdSection(max_attempts=2), 60.0, AGCO, Path("x"), 7)
+    trial = step.Trial(planned_particle(3, PARTICLES, 7))
+    hang, killed = RunFailure("hang", "no result after 5 s"), RunFailure("killed", "worker process ended: SIGKILL")
     # three kills and a hang repeat the same attempt, and so the same seed; what comes again then has a cause
     repeated = trial
     for failure in (killed, hang, killed, killed):
@@ -260,7 +260,7 @@ def test_every_kind_of_failed_run_is_retried_then_recorded(
 
 
 def test_evaporated_atoms_are_left_out():
-    planned = particle(3, PARTICLES, 7)
+    planned = planned_particle(3, PARTICLES, 7)
     positions = np.arange(planned.n_atoms)[:, None] * np.array([2.8, 0.0, 0.0])
     positions[0] = [-500.0, 0.0, 0.0]  # one atom of the first species is gone
     (structure,) = step.snapshots(planned, Trajectory(positions[None], np.zeros(1), 300.0, 1, 0.0))

@@ -12,7 +12,9 @@ from markupsafe import Markup
 
 from alloyscope import cli
 from alloyscope.errors import StoreError
-from alloyscope.steps import account, report
+from alloyscope.learn.tasks import TASKS
+from alloyscope.pages import report, run
+from alloyscope.stages import report as report_stage
 from alloyscope.store.atomic import read_json, write_json
 from alloyscope.wording import duration, interval, mean_and_spread, number
 from tests.steps.campaign_folder import DENOISING, FAILED, READING, build
@@ -28,7 +30,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(made):
     folder, config = made
-    report.run(folder=folder, config=config, out=folder / "report" / "index.html")
+    report_stage.run(folder=folder, config=config, out=folder / "report" / "index.html")
     return (folder / "report" / "index.html").read_text()
 
 
@@ -36,7 +38,7 @@ def page(made):
 def campaign(made, tmp_path, monkeypatch):
     """A copy to change or damage. Its figures are made but not rendered, which takes most of a report's time."""
     shutil.copytree(made[0], tmp_path / "demo", ignore=shutil.ignore_patterns("report"))
-    for module in (report, account):
+    for module in (report, run):
         monkeypatch.setattr(
             module, "embed", lambda figure, alt, kind="svg": Markup('<img alt="{}" src="#">').format(alt)
         )
@@ -45,7 +47,7 @@ def campaign(made, tmp_path, monkeypatch):
 
 def make(campaign):
     folder, config = campaign
-    report.run(folder=folder, config=config, out=folder / "report" / "index.html")
+    report_stage.run(folder=folder, config=config, out=folder / "report" / "index.html")
     return (folder / "report" / "index.html").read_text()
 
 
@@ -109,7 +111,7 @@ def test_commands_are_quoted_for_a_shell(campaign):
     results = "my results;touch owned"
     config = config.model_copy(update={"campaign": config.campaign.model_copy(update={"results": results})})
     out = folder / "$(touch owned)" / "index.html"
-    report.run(folder=folder, config=config, out=out)
+    report_stage.run(folder=folder, config=config, out=out)
     first = re.search(r"<pre>(snakemake .*?)</pre>", out.read_text(), re.DOTALL)
     again = re.search(r"<pre>(snakemake .*? --force .*?)</pre>", out.read_text())
     assert first
@@ -140,7 +142,7 @@ def test_summary_is_a_few_plain_lines(made, page):
 )
 def test_score_that_does_not_beat_its_guess_says_so(made, name, low, high, beaten):
     metrics = READING | {"n_test_images": 45, "n_test_particles": 9, f"{name}_low": low, f"{name}_high": high}
-    rows = report.score_rows("reading", ["seed-0"], [metrics])
+    rows = report.score_rows(TASKS["reading"](), ["seed-0"], [metrics])
     lines = report.sentences(made[1], {"valid": 1, "particles": 1, "images": 5}, rows)
     said = [line.endswith("; no better than that guess.") for line in lines]
     assert said == [False, name == "accuracy" and not beaten, name == "size_mae_atoms" and not beaten, False, False]

@@ -17,22 +17,27 @@ import torch
 from ase.cluster import Icosahedron
 from markupsafe import Markup
 
-from alloyscope import rendering
-from alloyscope.config import LabelsSection, ParticlesSection, load, parse
+import alloyscope
+from alloyscope.config.model import ParticlesSection
+from alloyscope.config.read import load, parse
 from alloyscope.errors import ConfigError, StoreError
+from alloyscope.figures import rendering
 from alloyscope.lammps.commands import System
-from alloyscope.parameters import parameter_set
-from alloyscope.steps import account, report, statistics, statistics_pictures
-from alloyscope.steps import files as own_structures
+from alloyscope.pages import report, run, structures, structures_pictures
+from alloyscope.potential.sets import parameter_set
+from alloyscope.stages import files as own_structures
+from alloyscope.stages import report as report_stage
+from alloyscope.stages import statistics
 from alloyscope.store import images
 from alloyscope.store.checkpoints import load_checkpoint
+from alloyscope.structure.settings import LabelsSection
 from tests.steps.campaign_folder import FAILED, build
 from tests.steps.page_parser import Page
 from tests.steps.test_statistics import write as write_structures
 
 SCRIPT = "<script>alert(document.title)</script>"
 PICTURE = '"><img src=x onerror=alert(1)>'
-PACKAGED = Path(rendering.__file__).parent / "data" / "potentials" / "AgCo.yaml"
+PACKAGED = Path(alloyscope.__file__).parent / "data" / "potentials" / "AgCo.yaml"
 
 
 class Bomb:
@@ -176,10 +181,10 @@ def hostile_pages(tmp_path_factory):
     out = folder / "report"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rendering, "render", lambda *arguments: None)
-        for module in (report, account, statistics, statistics_pictures):
-            name = "embed_pixels" if module is statistics_pictures else "embed"
+        for module in (report, run, structures, structures_pictures):
+            name = "embed_pixels" if module is structures_pictures else "embed"
             patch.setattr(module, name, lambda figure, alt, kind="": Markup('<img alt="{}" src="data:,">').format(alt))
-        report.run(folder=folder, config=config, out=out / "index.html")
+        report_stage.run(folder=folder, config=config, out=out / "index.html")
         statistics.run(structures=path, labels=LabelsSection(), out=out / "statistics.html")
     return {name: (out / f"{name}.html").read_text() for name in ("index", "statistics", "run")}
 

@@ -9,17 +9,18 @@ import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from alloyscope import rendering
-from alloyscope.config import LabelsSection
+from alloyscope.campaign.tables import structure_columns
 from alloyscope.contracts import Structure
 from alloyscope.errors import StoreError
+from alloyscope.figures import rendering
 from alloyscope.ids import chunk_name
-from alloyscope.steps import statistics, statistics_pictures
-from alloyscope.steps.page import embed_pixels, p_value, thousands
-from alloyscope.steps.structures import COLUMNS
+from alloyscope.pages import structures, structures_pictures
+from alloyscope.pages.page import embed_pixels, p_value, thousands
+from alloyscope.stages import statistics
 from alloyscope.store.atomic import write_text
 from alloyscope.store.structures import to_text
 from alloyscope.store.tables import read_table, write_table
+from alloyscope.structure.settings import LabelsSection
 from alloyscope.structure.statistics import Deviation, RankTest, Share
 from tests.steps.campaign_folder import FAILED, configuration, structures_table
 from tests.steps.page_parser import Page
@@ -38,7 +39,7 @@ def structure(row):
 
 def write(folder, table):
     """The table and the structures of its valid particles, in chunks of the numbers that it gives."""
-    write_table(folder / "structures.parquet", table, COLUMNS)
+    write_table(folder / "structures.parquet", table, structure_columns(configuration().particles))
     for chunk, group in table[table["valid"]].groupby("chunk"):
         frames = [structure(row) for row in group.to_dict("records")]
         write_text(folder / f"chunk-{chunk_name(chunk)}.extxyz", to_text(frames))
@@ -61,7 +62,7 @@ def page(tmp_path_factory):
     """Whole, with its pictures drawn."""
     path = write(tmp_path_factory.mktemp("results") / "demo" / "structures", planned())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics_pictures, "PIXELS", 60)
+        patch.setattr(structures_pictures, "PIXELS", 60)
         return make(path)
 
 
@@ -72,8 +73,8 @@ def quick(tmp_path, monkeypatch):
     def alone(figure, alt):
         return Markup('<img alt="{}" src="data:image/svg+xml;base64,">').format(alt)
 
-    monkeypatch.setattr(statistics, "embed", alone)
-    monkeypatch.setattr(statistics_pictures, "embed_pixels", alone)
+    monkeypatch.setattr(structures, "embed", alone)
+    monkeypatch.setattr(structures_pictures, "embed_pixels", alone)
     monkeypatch.setattr(rendering, "render", lambda *arguments: None)
     return tmp_path / "demo" / "structures"
 
@@ -126,8 +127,8 @@ def test_every_figure_has_its_own_words(page):
 def test_scale_bar_is_one_nanometre(page, tmp_path):
     width = float(re.search(r'class="bar" style="width: ([\d.]+)%"', page)[1])
     path = write(tmp_path / "structures", planned())
-    campaign = statistics.Campaign.read(path, LabelsSection())
-    shown = statistics_pictures.scenes(statistics_pictures.picked(campaign.valid), path.parent, campaign.species)
+    campaign = structures.ParticleTable.read(path, LabelsSection())
+    shown = structures_pictures.scenes(structures_pictures.picked(campaign.valid), path.parent, campaign.species)
     widest_A = max(np.ptp(scene.positions_A[:, [0, 2]], axis=0).max() + 2.89 for scene in shown)
     assert width == pytest.approx(100 * 10 / (1.03 * widest_A), abs=0.01)
 
@@ -233,8 +234,8 @@ def test_retried_particles_that_are_larger_are_said_to_differ(quick):
     table = planned(attempts=1)
     quenches = table[table["protocol"] == "gas_quench"]
     table.loc[quenches["n_atoms"].nlargest(5).index, "attempts"] = 2
-    campaign = statistics.Campaign.read(write(quick, table), LabelsSection())
-    section = statistics.survival_section(campaign)
+    campaign = structures.ParticleTable.read(write(quick, table), LabelsSection())
+    section = structures.survival_section(campaign)
     assert section["retried_verdict"].startswith("They differ among gas quenches in size. (A p below 0.025 counts")
     (row,) = [row for row in section["rates"] if row["protocol"] == "gas quenches"]
     assert row["retried"] == Share(5, len(quenches))
@@ -245,13 +246,13 @@ def test_verdicts():
     near, far = Deviation((100, 100), 0.1, 5.0, 0.7), Deviation((100, 100), 0.4, 5.0, 1e-7)
     rows = [{"words": "composition", "left": near}, {"words": "size", "left": far}]
     said = "They do differ now, in size (largest difference 0.400, p: < 0.001)."
-    assert statistics.survival_verdict(rows) == said
+    assert structures.survival_verdict(rows) == said
     # at 2.5 %: 1.4802 √(2/100)
-    assert "No difference is seen; one above 0.209" in statistics.survival_verdict([rows[0]] * 2)
+    assert "No difference is seen; one above 0.209" in structures.survival_verdict([rows[0]] * 2)
     few = {"words": "size", "left": Deviation((2, 3), 0.4, 5.0, 0.7)}
-    assert statistics.survival_verdict([few]) == "The two sets are too small to show any difference."
+    assert structures.survival_verdict([few]) == "The two sets are too small to show any difference."
     test = {"protocol": "droplet pairs", "test": RankTest((9, 9), (1.0, 2.0), 0.9, 1e-4)}
-    assert "among droplet pairs in size, droplet pairs in x and droplet pairs in y." in statistics.retried_verdict(
+    assert "among droplet pairs in size, droplet pairs in x and droplet pairs in y." in structures.retried_verdict(
         [test | {"words": words} for words in ("size", "x", "y")]
     )
 
@@ -269,5 +270,7 @@ def test_alt_texts_are_escaped():
 def test_table_of_the_page_has_the_columns_it_needs(quick):
     """What the step reads is what the step `structures` declares."""
     table = read_table(write(quick, planned()))
-    assert set(table) == set(COLUMNS)
-    assert set(statistics.DESCRIPTORS) | set(statistics_pictures.TYPICAL) <= set(COLUMNS)
+    assert set(table) == set(structure_columns(configuration().particles))
+    assert set(structures.DESCRIPTORS) | set(structures_pictures.TYPICAL) <= set(
+        structure_columns(configuration().particles)
+    )

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from alloyscope.config import parse
+from alloyscope.campaign.jobs import jobs
+from alloyscope.commands import status
+from alloyscope.commands.status import look, run
+from alloyscope.config.read import parse
 from alloyscope.errors import ConfigError, StoreError
-from alloyscope.steps import status
-from alloyscope.steps.status import jobs, look, run
-from alloyscope.steps.status_engine import Workplace
 from alloyscope.store.atomic import write_json
 from alloyscope.store.manifests import Manifest, Slot
+from alloyscope.store.workplace import Workplace
 from tests.steps.status_folder import CAMPAIGN, NOW_s, begin, begun_campaign, cost, row
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from alloyscope.steps import status, status_engine
-from alloyscope.steps.status import look, run
-from alloyscope.steps.status_engine import Account, Workplace, read_log
+from alloyscope.commands import status
+from alloyscope.commands.status import look, run
+from alloyscope.store import workplace
+from alloyscope.store.workplace import Account, Workplace, read_log
 from tests.steps.status_folder import NOW_s, begin, begun_campaign, row, stub_squeue, submit
 
 
@@ -94,7 +95,7 @@ def test_squeue_that_fails(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, fault: str
 ) -> None:
     stub_squeue(tmp_path, monkeypatch, script)
-    monkeypatch.setattr(status_engine, "SQUEUE_TIMEOUT_s", 0.2)
+    monkeypatch.setattr(workplace, "SQUEUE_TIMEOUT_s", 0.2)
     begin(folder, "chunk-000001")
     submit(folder, chunk_000001="812")
     text = run(folder=folder)

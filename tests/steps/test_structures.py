@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alloyscope import cli, plan
-from alloyscope.config import LabelsSection, ParticlesSection, SplitsSection
+from alloyscope import cli
+from alloyscope.campaign.particles import planned_particle, split_of, splits_of
+from alloyscope.config.model import ParticlesSection, SplitsSection
 from alloyscope.errors import StoreError
 from alloyscope.ids import particle_id
-from alloyscope.steps import describe, structures
+from alloyscope.stages import describe, structures
 from alloyscope.store.atomic import checksum
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.tables import read_table, write_table
+from alloyscope.structure.settings import LabelsSection
 
 PARTICLES = ParticlesSection(n_atoms=(30, 60))
 SEED = 7
@@ -24,7 +26,7 @@ PROVENANCE = {"seed": SEED, "sections": {"particles": PARTICLES.model_dump(mode=
 
 def described(number, failed):
     """A gas quench whose η and d_com / R_g disagree, or a pair of droplets in which neither exists."""
-    planned = plan.particle(number, PARTICLES, SEED)
+    planned = planned_particle(number, PARTICLES, SEED)
     row = describe.planned_row(planned) | {
         "particle": number,
         "chunk": number,  # md chunks of one particle
@@ -82,7 +84,7 @@ def test_one_row_per_planned_particle(folder):
     assert list(table.columns) == list(structures.COLUMNS)
     assert table["particle"].tolist() == [0, 1, 2, 3, 4, 5]
     assert table["particle_id"].tolist() == [particle_id(n) for n in range(6)]
-    assert table["split"].tolist() == [plan.split_of(n, SplitsSection(), SEED) for n in range(6)]
+    assert table["split"].tolist() == [split_of(n, SplitsSection(), SEED) for n in range(6)]
     chunks = [read_table(folder / f"chunk-00000{n}.parquet") for n in range(2)]
     pd.testing.assert_frame_equal(table[list(describe.COLUMNS)], pd.concat(chunks, ignore_index=True))
 
@@ -90,7 +92,7 @@ def test_one_row_per_planned_particle(folder):
 def test_splits_of_many_are_the_splits_of_each():
     numbers = np.random.default_rng(1).permutation(100)
     splits = SplitsSection(train=0.5, validation=0.2, calibration=0.0, test=0.3)
-    assert plan.splits_of(numbers, splits, SEED) == [plan.split_of(n, splits, SEED) for n in numbers.tolist()]
+    assert splits_of(numbers, splits, SEED) == [split_of(n, splits, SEED) for n in numbers.tolist()]
 
 
 @pytest.mark.parametrize(("ordering", "label"), [("d_com", "janus"), ("eta", "core_shell"), ("protocol", "core_shell")])
@@ -119,8 +121,8 @@ def test_failed_particle_keeps_row_plan_and_reason(folder):
     row = run(folder, labels=LabelsSection(ordering="protocol")).loc[1]
     assert not row["valid"]
     assert (row["reason"], row["attempts"]) == ("2 clusters", 3)
-    assert row["n_atoms"] == plan.particle(1, PARTICLES, SEED).n_atoms
-    assert row["split"] == plan.split_of(1, SplitsSection(), SEED)
+    assert row["n_atoms"] == planned_particle(1, PARTICLES, SEED).n_atoms
+    assert row["split"] == split_of(1, SplitsSection(), SEED)
     assert row[[*structures.LABELS, *describe.DESCRIPTORS, "temperature_K"]].isna().all()
 
 

@@ -15,16 +15,17 @@ import pytest
 import torch
 
 from alloyscope.cli import main
-from alloyscope.config import TaskSettings
 from alloyscope.errors import ConfigError, ContractError, StoreError
-from alloyscope.instrument import DetectorSection
-from alloyscope.learn.tasks import Reading
-from alloyscope.steps import train
+from alloyscope.learn.task import Task
+from alloyscope.learn.tasks import TASKS
+from alloyscope.learn.tasks.reading import Reading
+from alloyscope.microscope.settings import DetectorSection
+from alloyscope.stages import train
 from alloyscope.store.checkpoints import save_checkpoint
 from tests.steps.synthetic_images import alter, build
 
 DETECTOR = DetectorSection(dose_e_per_A2=(800.0, 1250.0))
-SETTINGS = TaskSettings(epochs=2, batch_size=16, width=4, learning_rate=3e-3)
+SETTINGS = TASKS["reading"](epochs=2, batch_size=16, width=4, learning_rate=3e-3)
 
 
 @pytest.fixture
@@ -49,13 +50,13 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def run(dataset: Path, out: Path, settings: TaskSettings = SETTINGS, task="reading", **options: int) -> Path:
+def run(dataset: Path, out: Path, settings: Task = SETTINGS, task="reading", **options: int) -> Path:
     options = {"seed": 0, "loader_workers": 0, **options}
-    train.run(task=task, dataset=dataset, settings=settings, detector=DETECTOR, out=out, **options)
+    train.run(task=task, dataset=dataset, settings=settings.model_dump(), detector=DETECTOR, out=out, **options)
     return out
 
 
-def command(dataset: Path, out: Path, settings: TaskSettings) -> list[str]:
+def command(dataset: Path, out: Path, settings: Task) -> list[str]:
     options = {"task": "reading", "seed": 0, "dataset": dataset, "out": out}
     options |= {"settings": settings.as_json(), "detector": DETECTOR.as_json()}
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from alloyscope.cli import main
-from alloyscope.config import parse
+from alloyscope.commands import verify
+from alloyscope.config.read import parse
 from alloyscope.errors import StoreError
-from alloyscope.steps import verify
 from alloyscope.store.atomic import checksum
 from alloyscope.store.images import metadata_name, shard_name
 from tests.steps.synthetic_md import IMAGING, make_chunk, release, write_released

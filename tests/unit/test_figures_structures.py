@@ -6,9 +6,12 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import StepPatch
 
-from alloyscope import figures_structures as figures
 from alloyscope.errors import ContractError
-from alloyscope.figures import BLUE, MANY_POINTS, VERMILION
+from alloyscope.figures import structures as figures
+from alloyscope.figures.style import BLUE, MANY_POINTS, VERMILION
+from alloyscope.pages.page import protocol_looks
+
+LOOKS = protocol_looks()
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def outlines(axes):
 
 
 def test_histograms_hold_every_valid_particle(structures):
-    figure = figures.distributions(structures, 0.5)
+    figure = figures.distributions(structures, 0.5, LOOKS)
     for axes in figure.axes:
         drawn = [patch for patch in axes.patches if isinstance(patch, StepPatch) and not patch.get_fill()]
         assert sorted(patch.get_data().values.sum() for patch in drawn) == [2, 4]
@@ -68,7 +71,7 @@ def test_histograms_hold_every_valid_particle(structures):
 
 
 def test_order_plane_draws_valid_particles_and_both_limits(structures):
-    (axes,) = figures.order_plane(structures, 0.5).axes
+    (axes,) = figures.order_plane(structures, 0.5, LOOKS).axes
     (points,) = axes.collections
     assert len(points.get_offsets()) == 6
     assert [to_hex(colour).upper() for colour in points.get_facecolors()] == [BLUE] * 4 + [VERMILION] * 2
@@ -77,19 +80,19 @@ def test_order_plane_draws_valid_particles_and_both_limits(structures):
 
 
 def test_structures_of_the_users_own_have_a_colour_and_a_name(structures):
-    (axes,) = figures.order_plane(structures.assign(protocol="file"), 0.5).axes
+    (axes,) = figures.order_plane(structures.assign(protocol="file"), 0.5, LOOKS).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["own structures"]
 
 
 def test_many_points_become_pixels():
     n = MANY_POINTS + 1
     table = pd.DataFrame({"valid": True, "protocol": "droplets", "eta": np.zeros(n), "d_com_over_Rg": np.ones(n)})
-    (axes,) = figures.order_plane(table, 0.5).axes
+    (axes,) = figures.order_plane(table, 0.5, LOOKS).axes
     assert axes.collections[0].get_rasterized()
 
 
 def test_bands_span_their_bins_and_intervals(bins):
-    figure = figures.bands(bins, {"x": "X", "y": "Y"}, {"share": "Share, %", "mean": "Mean"}, dashed={"mean": 1.0})
+    figure = figures.bands(bins, {"x": "X", "y": "Y"}, {"share": "Share, %", "mean": "Mean"}, LOOKS, {"mean": 1.0})
     share_x, share_y, mean_x, mean_y = figure.axes
     ((_, data),) = outlines(share_x)
     assert data.edges.tolist() == [0, 2, 6]
@@ -106,7 +109,7 @@ def test_bands_span_their_bins_and_intervals(bins):
 
 def test_a_lone_bin_without_width_is_seen_by_its_error_bar():
     row = bin_row("share", "x", "gas_quench", 5, 5, 0.5, 0.25)
-    (axes,) = figures.bands(pd.DataFrame([row]), {"x": "X"}, {"share": "Share"}).axes
+    (axes,) = figures.bands(pd.DataFrame([row]), {"x": "X"}, {"share": "Share"}, LOOKS).axes
     (bar,) = axes.containers
     (segment,) = bar.lines[2][0].get_segments()
     assert segment.tolist() == [[5, 0.25], [5, 0.75]]
@@ -114,7 +117,7 @@ def test_a_lone_bin_without_width_is_seen_by_its_error_bar():
 
 def test_pairs_of_labels_have_their_own_colours():
     rows = [bin_row("share", "x", pair, 0, 1, 0.5, 0.1) for pair in figures.PAIRS]
-    figure = figures.bands(pd.DataFrame(rows), {"x": "X"}, {"share": "Share"})
+    figure = figures.bands(pd.DataFrame(rows), {"x": "X"}, {"share": "Share"}, figures.PAIRS)
     assert len({colour for colour, _ in outlines(figure.axes[0])}) == 3
     assert figure.legends[0].get_texts()[0].get_text() == "protocol and η"
 
@@ -144,9 +147,9 @@ def test_classes_are_stacked_to_the_whole():
 
 def test_missing_column_is_named(structures):
     with pytest.raises(ContractError, match=r"needs the columns .*; the table lacks eta"):
-        figures.order_plane(structures.drop(columns="eta"), 0.5)
+        figures.order_plane(structures.drop(columns="eta"), 0.5, LOOKS)
 
 
 def test_empty_table_is_refused(structures):
     with pytest.raises(ContractError, match="at least one row; the table is empty"):
-        figures.distributions(structures[~structures["valid"]], 0.5)
+        figures.distributions(structures[~structures["valid"]], 0.5, LOOKS)

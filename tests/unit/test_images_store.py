@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloyscope import plan
 from alloyscope.contracts import ABERRATIONS
 from alloyscope.errors import ContractError, StoreError
-from alloyscope.instrument import DetectorSection, FilmSection, ImagingSection, OpticsSection
+from alloyscope.microscope.settings import DetectorSection, FilmSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view
 from alloyscope.store.images import (
     CLEAN,
     COUNTS,
@@ -146,7 +146,7 @@ def test_every_field_of_a_view_survives_the_table() -> None:
     imaging = ImagingSection(engine="abtem", film=FilmSection(share=0.5))
     views = [
         replace(
-            plan.view(7, number, imaging, optics, DetectorSection(readout_e=(0.1, 0.2)), seed=2),
+            drawn_view(7, number, imaging, optics, DetectorSection(readout_e=(0.1, 0.2)), seed=2),
             snapshots=tuple(range(number)),
         )
         for number in range(8)

@@ -8,18 +8,27 @@ import pandas as pd
 import pytest
 import torch
 
-from alloyscope.config import TaskSettings
 from alloyscope.errors import ContractError, GateError
-from alloyscope.instrument import DetectorSection
 from alloyscope.intervals import wilson_interval
 from alloyscope.learn import metrics
-from alloyscope.learn.data import Batch, Images, Released, Visits, normalise, targets_of, turned
+from alloyscope.learn.data import Images, Released, Visits, normalise, turned
+from alloyscope.learn.model import Card, new_learner, trained_learner
 from alloyscope.learn.networks import PIXEL_MULTIPLE, DenoisingNetwork, ReadingNetwork, contrasts
-from alloyscope.learn.tasks import TASKS, Card, new_task, scaling, trained_task
+from alloyscope.learn.tasks import TASKS
+from alloyscope.microscope.settings import DetectorSection
 from alloyscope.sections import LogUniform
 
 PIXEL_A = 0.5
 DETECTOR = DetectorSection(dose_e_per_A2=LogUniform(log_uniform=(100.0, 10_000.0)), gain=2.0, offset=10)
+
+
+class Both(TASKS["reading"]):
+    """Reading that is given the truth as well."""
+
+    reads = ("clean",)
+
+
+BOTH = Both()
 
 
 @pytest.fixture
@@ -50,7 +59,7 @@ def card(task="reading", **changes) -> Card:
     fields = {
         "task": task,
         "seed": 0,
-        "settings": TaskSettings(width=4).model_dump(mode="json"),
+        "settings": TASKS[task](width=4).model_dump(mode="json"),
         "detector": DETECTOR.model_dump(mode="json"),
         "centre": (5.0, 0.5),
         "spread": (0.5, 0.2),
@@ -69,18 +78,19 @@ def test_vacuum_is_one_at_every_dose():
 
 
 def test_stored_images_come_back_as_they_are(released):
-    images = Images(released, "train", DETECTOR)
+    images = Images(released, "train", BOTH, DETECTOR)
     item = images[0]
-    assert item.image.shape == item.clean.shape == (1, 16, 16)
-    np.testing.assert_allclose(item.image, item.clean, atol=0.5 / 200)  # rounding to whole counts
-    assert item.electrons == 100
-    assert item.targets.tolist() == pytest.approx([1, math.log(100), 0.25])
-    assert item.row == 0
+    assert item["image"].shape == item["clean"].shape == (1, 16, 16)
+    np.testing.assert_allclose(item["image"], item["clean"], atol=0.5 / 200)  # rounding to whole counts
+    assert item["electrons"] == 100
+    labels = [item[name].item() for name in ("janus", "ln_n_atoms", "fraction_first")]
+    assert labels == pytest.approx([1, math.log(100), 0.25])
+    assert item["row"] == 0
 
 
 def test_a_split_without_images_is_refused(released):
     with pytest.raises(ContractError, match=r"split test must hold at least one valid image; the set has {'train': 4}"):
-        Images(released, "test", DETECTOR)
+        Images(released, "test", BOTH, DETECTOR)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +102,7 @@ def test_a_split_without_images_is_refused(released):
 )
 def test_unusable_labels_are_refused(released, column, value, message):
     with pytest.raises(ContractError, match=message):
-        targets_of(released.table.assign(**{column: value}))
+        BOTH.labels(released.table.assign(**{column: value}))
 
 
 def test_the_eight_symmetries_differ_and_keep_every_pixel():
@@ -106,36 +116,37 @@ def test_the_eight_symmetries_differ_and_keep_every_pixel():
 
 def test_a_visit_depends_on_seed_epoch_and_image_alone(released):
     def make(**options):
-        return Images(released, "train", DETECTOR, **{"seed": 1, "redraw_noise": True, **options})
+        return Images(released, "train", BOTH, DETECTOR, **{"seed": 1, "redraw_noise": True, **options})
 
     forwards, backwards = make(), make()
     addresses = list(range(8))  # two epochs of four images
     one = {address: forwards[address] for address in addresses}
     other = {address: backwards[address] for address in reversed(addresses)}
     for address in addresses:
-        assert all(torch.equal(a, b) for a, b in zip(one[address], other[address]))
-    assert one[0].row == one[4].row == 0
-    assert one[0].electrons != one[4].electrons  # another epoch, another dose
-    assert make(seed=2)[0].electrons != one[0].electrons
+        assert one[address].keys() == other[address].keys()
+        assert all(torch.equal(value, other[address][name]) for name, value in one[address].items())
+    assert one[0]["row"] == one[4]["row"] == 0
+    assert one[0]["electrons"] != one[4]["electrons"]  # another epoch, another dose
+    assert make(seed=2)[0]["electrons"] != one[0]["electrons"]
 
 
 def test_fresh_noise_is_poisson_noise_at_a_dose_of_the_section(released):
-    images = Images(released, "train", DETECTOR, seed=1, redraw_noise=True)
+    images = Images(released, "train", BOTH, DETECTOR, seed=1, redraw_noise=True)
     vacuum = [images[4 * epoch + 1] for epoch in range(60)]  # image 1 is vacuum
-    electrons = np.array([float(item.electrons) for item in vacuum])
+    electrons = np.array([float(item["electrons"]) for item in vacuum])
     assert 25 <= electrons.min() < 60  # 100 e/Å² · 0.25 Å²
     assert 1000 < electrons.max() <= 2500
-    noise = np.array([float(item.image.var()) for item in vacuum])
+    noise = np.array([float(item["image"].var()) for item in vacuum])
     # counts of gain 2 are whole electrons here, so the variance of n/n0 is 1/n0; 60 × 256 pixels: ±1.1 % (1 σ)
     assert np.mean(noise * electrons) == pytest.approx(1, abs=0.05)
 
 
 def test_noisy_image_and_truth_are_turned_together(released):
-    images = Images(released, "train", DETECTOR, seed=1)
+    images = Images(released, "train", BOTH, DETECTOR, seed=1)
     for epoch in range(6):
         item = images[4 * epoch]
-        np.testing.assert_allclose(item.image, item.clean, atol=0.5 / 200)
-    corners = {float(images[4 * epoch].clean[0, 0, 0]) for epoch in range(30)}
+        np.testing.assert_allclose(item["image"], item["clean"], atol=0.5 / 200)
+    corners = {float(images[4 * epoch]["clean"][0, 0, 0]) for epoch in range(30)}
     assert len(corners) == 4
 
 
@@ -173,46 +184,48 @@ def test_denoiser_starts_from_vacuum():
     assert (output - 1).abs().max() < 0.05  # the bias of its last layer alone
 
 
-def test_scaling_is_that_of_the_training_images():
-    targets = np.array([[0, 4.0, 0.2], [1, 6.0, 0.2]], np.float32)
-    centre, spread = scaling(targets)
+def test_scale_is_that_of_the_training_images():
+    labels = {"ln_n_atoms": np.array([4.0, 6.0], np.float32), "fraction_first": np.array([0.2, 0.2], np.float32)}
+    centre, spread = TASKS["reading"]().scale(labels)
     assert centre == pytest.approx((5.0, 0.2))
     assert spread == pytest.approx((1.0, 1.0))  # one composition only: left unscaled
 
 
 def test_readings_undo_the_scaling():
-    module = new_task(card())
-    read = module.readings(torch.tensor([[0.0, 1.0, -1.0], [100.0, 0.0, 10.0]]))
-    assert read[0].tolist() == pytest.approx([0.5, math.exp(5.5), 0.3])
-    assert read[1].tolist() == pytest.approx([1.0, math.exp(5.0), 1.0])  # a fraction ends at 1
+    learner = new_learner(card())
+    read = learner.task.read(torch.tensor([[0.0, 1.0, -1.0], [100.0, 0.0, 10.0]]), {}, learner.scale)
+    assert [value[0].item() for value in read.values()] == pytest.approx([0.5, math.exp(5.5), 0.3])
+    assert [value[1].item() for value in read.values()] == pytest.approx(
+        [1.0, math.exp(5.0), 1.0]
+    )  # a fraction ends at 1
 
 
 def test_perfect_readings_cost_nothing():
-    module = new_task(card())
-    targets = torch.tensor([[1.0, 5.5, 0.3]])
-    blank = torch.zeros(1)
-    batch = Batch(blank, blank, blank, targets, blank)
-    assert module.loss(torch.tensor([[50.0, 1.0, -1.0]]), batch) == pytest.approx(0, abs=1e-6)
+    learner = new_learner(card())
+    batch = {"janus": torch.ones(1), "ln_n_atoms": torch.tensor([5.5]), "fraction_first": torch.tensor([0.3])}
+    assert learner.task.loss(torch.tensor([[50.0, 1.0, -1.0]]), batch, learner.scale) == pytest.approx(0, abs=1e-6)
     # smooth L1 of an error of 2 is 1.5; the logarithm of 2 is the cost of not knowing
-    assert module.loss(torch.tensor([[0.0, 3.0, -1.0]]), batch) == pytest.approx(math.log(2) + 1.5, abs=1e-5)
+    unsure = learner.task.loss(torch.tensor([[0.0, 3.0, -1.0]]), batch, learner.scale)
+    assert unsure == pytest.approx(math.log(2) + 1.5, abs=1e-5)
 
 
 def test_denoising_loss_is_psnr_but_for_sign_and_unit():
-    module = new_task(card("denoising"))
+    learner = new_learner(card("denoising"))
     truth = torch.ones(2, 1, 16, 16)
     output = truth + torch.tensor([0.1, 0.01])[:, None, None, None]
-    batch = Batch(truth, truth, torch.ones(2), torch.zeros(2, 3), torch.arange(2))
-    assert module.metrics(output, batch)["psnr_dB"] == pytest.approx(30, abs=1e-3)  # 20 and 40 dB
-    assert module.loss(output, batch) == pytest.approx(-30 * math.log(10) / 10, abs=1e-3)
+    batch = {"image": truth, "clean": truth}
+    psnr_dB = learner.task.metrics(output, batch, learner.scale)["psnr_dB"]
+    assert psnr_dB == pytest.approx(30, abs=1e-3)  # 20 and 40 dB
+    assert learner.task.loss(output, batch, learner.scale) == pytest.approx(-30 * math.log(10) / 10, abs=1e-3)
 
 
 @pytest.mark.parametrize("task", list(TASKS))
 def test_a_checkpoint_brings_its_task_and_weights_back(task):
-    module = new_task(card(task, seed=3))
-    again = trained_task({"hyper_parameters": {"card": asdict(module.card)}, "state_dict": module.state_dict()})
-    assert type(again) is TASKS[task]
+    module = new_learner(card(task, seed=3))
+    again = trained_learner({"hyper_parameters": {"card": asdict(module.card)}, "state_dict": module.state_dict()})
+    assert type(again.task) is TASKS[task]
     assert again.card == module.card
-    other = new_task(card(task, seed=4)).state_dict()
+    other = new_learner(card(task, seed=4)).state_dict()
     assert any(not torch.equal(value, other[name]) for name, value in again.state_dict().items())
 
 
@@ -220,7 +233,7 @@ def test_new_weights_leave_torchs_global_stream_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    new_task(card())
+    new_learner(card())
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -283,7 +296,7 @@ def test_reading_scores_of_a_table_done_by_hand():
         }
     )
     training = pd.DataFrame({"ordering": ["janus"], "n_atoms": [150], "fraction_first": [0.4]})
-    scores = metrics.reading_scores(table, training, ("core_shell", "janus"))
+    scores = TASKS["reading"]().score(table, training)
     assert scores["accuracy"] == pytest.approx(2 / 3)
     assert scores["accuracy_baseline"] == pytest.approx(2 / 3)
     assert scores["confusion"]["true_by_predicted"] == [[1, 0], [1, 1]]

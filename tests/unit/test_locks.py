@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alloyscope.errors import StoreError
-from alloyscope.store.locks import alone
+from alloyscope.store.locks import locked
 
 
 def test_one_after_the_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -17,7 +17,7 @@ def test_one_after_the_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     output = tmp_path / "made" / "number.txt"
 
     def add() -> None:
-        with alone(output):
+        with locked(output):
             number = int(output.read_text()) if output.exists() else 0
             threading.Event().wait(0.01)
             output.write_text(str(number + 1))
@@ -34,7 +34,7 @@ def test_one_after_the_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 
 def test_lock_file_of_a_killed_process_holds_nobody(tmp_path: Path) -> None:
     (tmp_path / ".number.txt.lock").write_text("process 1 on elsewhere")
-    with alone(tmp_path / "number.txt"):
+    with locked(tmp_path / "number.txt"):
         assert (tmp_path / ".number.txt.lock").read_text() == f"process {os.getpid()} on {os.uname().nodename}"
     assert os.listdir(tmp_path) == []
 
@@ -46,7 +46,7 @@ def test_file_system_without_locks(
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with alone(tmp_path / "number.txt"):
+    with locked(tmp_path / "number.txt"):
         pass
     assert "no locks here (Function not implemented); going on without" in capsys.readouterr().err
 
@@ -64,10 +64,10 @@ def test_lock_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number
 
     monkeypatch.setattr(fcntl, "flock", once)
     if number == errno.EIO:
-        with pytest.raises(StoreError, match="cannot be locked"), alone(tmp_path / "a.json"):
+        with pytest.raises(StoreError, match="cannot be locked"), locked(tmp_path / "a.json"):
             pass
     else:
-        with alone(tmp_path / "a.json"):
+        with locked(tmp_path / "a.json"):
             assert not answers
 
 
@@ -79,7 +79,7 @@ def test_full_disk_does_not_hold_a_lock_back(tmp_path: Path, monkeypatch: pytest
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", refuse)
-        with alone(tmp_path / "a.json"):
+        with locked(tmp_path / "a.json"):
             assert os.listdir(tmp_path) == [".a.json.lock"]
     assert os.listdir(tmp_path) == []
 
@@ -87,12 +87,12 @@ def test_full_disk_does_not_hold_a_lock_back(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("name", [".", "made/here"])
 def test_folder_holds_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with alone(Path(name)):
+    with locked(Path(name)):
         assert os.listdir(name) == [".lock"]
     assert os.listdir(name) == []
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "made").write_text("a file stands where the folder should be")
-    with pytest.raises(StoreError, match="made: cannot be written"), alone(tmp_path / "made" / "number.txt"):
+    with pytest.raises(StoreError, match="made: cannot be written"), locked(tmp_path / "made" / "number.txt"):
         pass

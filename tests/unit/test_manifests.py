@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from alloyscope.config import parse
+from alloyscope.campaign.folder import write_campaign
+from alloyscope.config.read import parse
 from alloyscope.errors import StoreError
 from alloyscope.store.atomic import checksum, read_json
-from alloyscope.store.manifests import Manifest, Slot, finished, manifest_name, write_campaign
+from alloyscope.store.chunks import finished
+from alloyscope.store.manifests import Manifest, Slot, manifest_name
 
 
 def make(folder: Path, chunk: int) -> Manifest:

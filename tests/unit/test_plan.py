@@ -9,29 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alloyscope.config import Config, ParticlesSection, SplitsSection, parse
-from alloyscope.errors import ConfigError
-from alloyscope.instrument import FilmSection, ImagingSection
-from alloyscope.md.protocols import simulation
-from alloyscope.parameters import parameter_set
-from alloyscope.plan import (
-    SPLIT_BLOCK,
+from alloyscope.campaign.chunks import (
     chunks,
     imaging_capacity,
     imaging_chunks,
-    imaging_memory_MB,
-    job_minutes,
     md_chunks,
     md_chunks_of,
-    particle,
     released_chunks,
-    rotation,
-    simulated_ps,
-    snapshots,
-    split_of,
-    view,
 )
-from alloyscope.steps.plan import planned, run, whole_config
+from alloyscope.campaign.costs import imaging_memory_MB, job_minutes, simulated_ps
+from alloyscope.campaign.particles import planned_particle, split_of
+from alloyscope.config.model import SPLIT_BLOCK, Config, ParticlesSection, SplitsSection
+from alloyscope.config.read import parse
+from alloyscope.errors import ConfigError
+from alloyscope.md.simulation import simulation
+from alloyscope.microscope.settings import FilmSection, ImagingSection
+from alloyscope.microscope.views import drawn_snapshots, drawn_view, rotation
+from alloyscope.potential.sets import parameter_set
+from alloyscope.stages.arguments import whole_config
+from alloyscope.stages.plan import planned, run
 
 
 def grown(config: Config, n_particles: int) -> Config:
@@ -60,7 +56,7 @@ def test_chunks_of_a_campaign(small_config: Config, min_chunks: int | None, rele
 
 def test_particles_keep_the_bounds() -> None:
     section = ParticlesSection(n_atoms=(60, 64), fraction_first=(0.25, 0.5))
-    found = [particle(number, section, 1) for number in range(2000)]
+    found = [planned_particle(number, section, 1) for number in range(2000)]
     assert {p.n_atoms for p in found} == {60, 61, 62, 63, 64}
     assert all(0.25 - 0.5 / 60 <= p.counts[0] / p.n_atoms <= 0.5 + 0.5 / 60 for p in found)
     protocols = Counter(p.protocol for p in found)
@@ -69,14 +65,14 @@ def test_particles_keep_the_bounds() -> None:
 
 def test_protocol_tells_nothing_about_size() -> None:
     """Else a network could read the order off the size."""
-    found = [particle(number, ParticlesSection(n_atoms=(60, 1000)), 1) for number in range(4000)]
+    found = [planned_particle(number, ParticlesSection(n_atoms=(60, 1000)), 1) for number in range(4000)]
     sizes = [np.array([p.n_atoms for p in found if p.protocol == name]) for name in ("gas_quench", "droplets")]
     spread = 940 / math.sqrt(12)
     assert abs(sizes[0].mean() - sizes[1].mean()) < 5 * spread * math.sqrt(1 / len(sizes[0]) + 1 / len(sizes[1]))
 
 
 def test_another_seed_is_another_campaign() -> None:
-    one, two = (particle(5, ParticlesSection(), seed) for seed in (1, 2))
+    one, two = (planned_particle(5, ParticlesSection(), seed) for seed in (1, 2))
     assert one != two
 
 
@@ -115,20 +111,20 @@ def test_rotations_are_uniform_on_so3() -> None:
 def test_changing_one_parameter_moves_no_other() -> None:
     config = Config()
     optics = config.optics.model_copy(update={"defocus_A": (0.0, 1.0)})
-    one = view(3, 1, config.imaging, config.optics, config.detector, 7)
-    two = view(3, 1, config.imaging, optics, config.detector, 7)
+    one = drawn_view(3, 1, config.imaging, config.optics, config.detector, 7)
+    two = drawn_view(3, 1, config.imaging, optics, config.detector, 7)
     differing = {name for name in vars(one) if getattr(one, name) != getattr(two, name)}
     assert differing == {"defocus_A"}
 
 
 def test_snapshots_are_drawn_for_each_view() -> None:
-    drawn = [snapshots(3, number, 10, 4, seed=7) for number in range(200)]
+    drawn = [drawn_snapshots(3, number, 10, 4, seed=7) for number in range(200)]
     assert all(len(set(chosen)) == 4 and chosen == tuple(sorted(chosen)) for chosen in drawn)
     # each of the 10 is in 4/10 of the views
     shares = np.bincount(np.concatenate(drawn), minlength=10) / 200
     assert np.abs(shares - 0.4).max() < 4 * math.sqrt(0.4 * 0.6 / 200)
-    assert snapshots(3, 0, 10, None, seed=7) == tuple(range(10))
-    assert snapshots(3, 0, 0, None, seed=7) == ()
+    assert drawn_snapshots(3, 0, 10, None, seed=7) == tuple(range(10))
+    assert drawn_snapshots(3, 0, 0, None, seed=7) == ()
 
 
 def test_film_shows_in_its_share_of_the_images_and_moves_no_other_draw() -> None:
@@ -136,7 +132,7 @@ def test_film_shows_in_its_share_of_the_images_and_moves_no_other_draw() -> None
     film = FilmSection(share=0.3, thickness_A=(20.0, 40.0))
     covered = config.imaging.model_copy(update={"film": film})
     bare, drawn = (
-        [view(n, 0, imaging, config.optics, config.detector, 7) for n in range(1000)]
+        [drawn_view(n, 0, imaging, config.optics, config.detector, 7) for n in range(1000)]
         for imaging in (config.imaging, covered)
     )
     with_film = [one for one in drawn if one.film_thickness_A > 0]
@@ -149,10 +145,10 @@ def test_film_shows_in_its_share_of_the_images_and_moves_no_other_draw() -> None
 def test_table_names_the_seed_that_md_uses(small_config: Config) -> None:
     row = planned(small_config).iloc[7]
     seed = small_config.campaign.seed
-    planned_particle = particle(7, small_config.particles, seed)
-    first = simulation(planned_particle, small_config.md, parameter_set("AgCo"), Path("AgCo.eam.fs"), seed, 0)
+    particle = planned_particle(7, small_config.particles, seed)
+    first = simulation(particle, small_config.md, parameter_set("AgCo"), Path("AgCo.eam.fs"), seed, 0)
     assert row.seed == first.seed
-    assert (row.n_first, row.n_second) == planned_particle.counts
+    assert (row.n_first, row.n_second) == particle.counts
 
 
 def test_step_writes_table_and_config(small_config: Config, tmp_path: Path) -> None:
@@ -190,14 +186,14 @@ def test_minutes_follow_the_size_of_a_chunk() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["gas_quench", "droplets"])
-def test_simulated_time_is_that_of_the_stages(protocol: str) -> None:
-    """Nothing is drawn here; what remains is the rounding of each stage to whole steps."""
+def test_simulated_time_is_that_of_the_segments(protocol: str) -> None:
+    """Nothing is drawn here; what remains is the rounding of each segment to whole steps."""
     md = {
         "gas_quench": {"condense_ps": [50, 50], "cool_ps": [70, 70]},
         "droplets": {"contact_ps": [20, 20], "cool_ps": [45, 45]},
     }
     config = parse({"particles": {"protocols": {protocol: 1.0}}, "md": md})
-    first = particle(0, config.particles, 1)
+    first = planned_particle(0, config.particles, 1)
     made = simulation(first, config.md, parameter_set("AgCo"), Path("AgCo.eam.fs"), 1, 0)
-    time_ps = sum(1e-3 * stage.steps * stage.timestep_fs for stage in (*made.stages, made.sampling))
+    time_ps = sum(1e-3 * segment.steps * segment.timestep_fs for segment in (*made.segments, made.sampling))
     assert simulated_ps(config) == pytest.approx(time_ps, abs=0.1)

@@ -1,30 +1,31 @@
 """Presets of the microscope: data under the keys of a config, which override them."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
-from alloyscope import plan
-from alloyscope.config import Config, parse
+from alloyscope.config.model import Config
+from alloyscope.config.read import parse
 from alloyscope.contracts import View
 from alloyscope.errors import ConfigError
-from alloyscope.instrument import DetectorSection, ImagingSection, OpticsSection
-from alloyscope.presets import Preset
+from alloyscope.microscope.presets import packaged_presets
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view
 from alloyscope.sections import bounds
 from alloyscope.units import scherzer_defocus_A
 
 
 def views(**sections: Any) -> list[View]:
     config = parse(sections)
-    return [plan.view(n, 0, config.imaging, config.optics, config.detector, seed=1) for n in range(200)]
+    return [drawn_view(n, 0, config.imaging, config.optics, config.detector, seed=1) for n in range(200)]
 
 
 def test_every_file_is_a_preset_and_sound(root: Path) -> None:
     folder = root / "src" / "alloyscope" / "data" / "presets"
-    assert {path.stem for path in folder.iterdir()} == set(get_args(Preset))
-    for name in get_args(Preset):
+    assert {path.stem for path in folder.iterdir()} == set(packaged_presets())
+    for name in packaged_presets():
         config = parse({"optics": {"preset": name}, "detector": {"preset": name}})
         assert (config.optics.preset, config.detector.preset) == (name, name)
 
@@ -69,7 +70,8 @@ def test_orleans_2026_draws_the_ranges_of_the_earlier_work() -> None:
     [
         (
             {"preset": "titan"},
-            r"optics\.preset: Input should be 'corrected', 'uncorrected' or 'orleans-2026'; got 'titan'",
+            r"optics: preset must be one of corrected, orleans-2026, uncorrected or the path of a \.yaml file; got "
+            "'titan'",
         ),
         ({"defocus_from_scherzer": True, "C30_A": 0}, r"defocus_from_scherzer needs a C30_A other than 0"),
         ({"vibration_ratio": [0.5, 1.5]}, r"optics\.vibration_ratio: must be at most 1; got 1\.5"),
@@ -88,5 +90,5 @@ def test_every_drawn_parameter_takes_fixed_uniform_and_log_uniform_values(name: 
     section = "optics" if name in OpticsSection.model_fields else "detector"
     for draw in (0.25, [0.2, 0.3], {"log_uniform": [0.2, 0.3]}):
         config = parse({section: {name: draw}})
-        view = plan.view(1, 1, ImagingSection(), config.optics, config.detector, seed=1)
+        view = drawn_view(1, 1, ImagingSection(), config.optics, config.detector, seed=1)
         assert 0.2 <= getattr(view, name) <= 0.3

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from alloyscope import provenance
+from alloyscope.campaign import provenance
 
 
 def torch(initialised: bool) -> SimpleNamespace:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import pytest
 
-from alloyscope.config import Config, parse
+from alloyscope.config.model import Config
+from alloyscope.config.read import parse
 from alloyscope.sections import LATER, Section
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alloyscope.config import load
-from alloyscope.plan import split_of
-from alloyscope.steps import status
+from alloyscope.campaign.particles import split_of
+from alloyscope.commands import status
+from alloyscope.config.read import load
 from tests.workflow.workplace import MINIMAL, Workplace
 
 pytestmark = pytest.mark.xdist_group("workflow")

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from alloyscope.steps import status
+from alloyscope.commands import status
 from alloyscope.store.manifests import Manifest, manifest_name
 from tests.workflow.workplace import MINIMAL, Workplace
 

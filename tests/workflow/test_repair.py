@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from alloyscope.commands import verify
 from alloyscope.errors import StoreError
-from alloyscope.steps import verify
 from tests.workflow.workplace import Workplace
 
 pytestmark = pytest.mark.xdist_group("workflow")

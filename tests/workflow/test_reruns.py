@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from alloyscope.steps import structures, verify
+from alloyscope.campaign.folder import read_campaign
+from alloyscope.commands import verify
+from alloyscope.stages import structures
 from alloyscope.store.atomic import read_json
-from alloyscope.store.manifests import read_campaign
 from tests.workflow.workplace import MINIMAL, Workplace
 
 LABELLED = {"structures": 1, "statistics": 1}

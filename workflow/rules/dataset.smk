@@ -8,7 +8,7 @@
 
 rule dataset:
     input:
-        manifests("hrtem", plan.released_chunks(CAMPAIGN)),
+        manifests("hrtem", chunks.released_chunks(CAMPAIGN)),
         structures=rules.structures.output.table,
         gates=rules.gates.output.gates,
     output:
@@ -25,13 +25,10 @@ rule dataset:
         mem_mb=growing(8000),
         runtime=growing(120),
     params:
+        **made_from("dataset"),
         folder=lambda wildcards, output: Path(output.dataset).parent,
-        chunks=len(plan.released_chunks(CAMPAIGN)),
-        capacity=plan.imaging_capacity(CAMPAIGN),
-        imaging=section("imaging"),
-        detector=section("detector"),
-        config=lambda wildcards: CAMPAIGN.image_settings(),
-        recipe=plan.RECIPES["dataset"],
+        chunks=len(chunks.released_chunks(CAMPAIGN)),
+        capacity=chunks.imaging_capacity(CAMPAIGN),
     shell:
         """
         python -m alloyscope dataset \

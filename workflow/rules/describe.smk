@@ -6,7 +6,7 @@
 
 rule describe:
     input:
-        lambda wildcards: manifests("structures", plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+        lambda wildcards: manifests(SOURCE, chunks.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
         potential=rules.potential.output.table,
     output:
         manifest=f"{RESULTS}/descriptors/chunk-{{chunk}}.json",
@@ -19,16 +19,12 @@ rule describe:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=growing(plan.job_minutes("describe", CAMPAIGN)),
+        runtime=growing(costs.job_minutes("describe", CAMPAIGN)),
     params:
-        md_chunks=lambda wildcards: list(plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+        **made_from("describe"),
+        md_chunks=lambda wildcards: list(chunks.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
         structures=f"{RESULTS}/structures",
-        capacity=plan.imaging_capacity(CAMPAIGN),
-        seed=SEED,
-        particles=section("particles"),
-        md=section("md"),
-        potential_set=CAMPAIGN.potential.set,
-        recipe=plan.RECIPES["describe"],
+        capacity=chunks.imaging_capacity(CAMPAIGN),
     shell:
         """
         python -m alloyscope describe \

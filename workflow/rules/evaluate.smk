@@ -27,9 +27,9 @@ rule evaluate:
         mem_mb=growing(8000),
         runtime=growing(120),
     params:
+        **made_from("evaluate"),
         checkpoint=f"{RESULTS}/training/{{task}}/{{run}}/best.ckpt",
         folder=f"{RESULTS}/evaluation/{{task}}/{{run}}",
-        recipe=plan.RECIPES["evaluate"],
     shell:
         """
         python -m alloyscope evaluate \

@@ -20,11 +20,9 @@ rule files:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        first=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).first,
-        particles_here=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).count,
-        particles=section("particles"),
-        min_cluster_fraction=CAMPAIGN.md.min_cluster_fraction,
-        recipe=plan.RECIPES["files"],
+        **made_from("files"),
+        first=lambda wildcards: chunks.md_chunk(int(wildcards.chunk), CAMPAIGN).first,
+        particles_here=lambda wildcards: chunks.md_chunk(int(wildcards.chunk), CAMPAIGN).count,
     shell:
         """
         python -m alloyscope files \

@@ -17,10 +17,7 @@ rule film:
         mem_mb=growing(2000),
         runtime=growing(120),
     params:
-        # how many images show the film does not change it
-        film=lambda wildcards: CAMPAIGN.imaging.film.model_copy(update={"share": 0.0}).as_json(),
-        seed=SEED,
-        recipe=plan.RECIPES["film"],
+        **made_from("film"),
     shell:
         """
         python -m alloyscope film \

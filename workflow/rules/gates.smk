@@ -5,7 +5,7 @@
 
 rule gates:
     input:
-        manifests("hrtem", plan.released_chunks(CAMPAIGN)),
+        manifests("hrtem", chunks.released_chunks(CAMPAIGN)),
         labels=rules.structures.output.table,
         film=FILM,
     output:
@@ -22,15 +22,12 @@ rule gates:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
+        **made_from("gates"),
         images=lambda wildcards, output: Path(output.gates).parent,
         structures=lambda wildcards, input: Path(input.labels).parent,
-        chunks=len(plan.released_chunks(CAMPAIGN)),
-        capacity=plan.imaging_capacity(CAMPAIGN),
+        chunks=len(chunks.released_chunks(CAMPAIGN)),
+        capacity=chunks.imaging_capacity(CAMPAIGN),
         md_per_chunk=CAMPAIGN.md.particles_per_chunk,
-        sample=CAMPAIGN.dataset.gated_images,
-        seed=SEED,
-        imaging=section("imaging"),
-        recipe=plan.RECIPES["gates"],
     shell:
         """
         python -m alloyscope gates \

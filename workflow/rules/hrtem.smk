@@ -7,7 +7,7 @@
 
 rule hrtem:
     input:
-        lambda wildcards: manifests("structures", plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+        lambda wildcards: manifests(SOURCE, chunks.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
         film=FILM,
     output:
         manifest=f"{RESULTS}/hrtem/chunk-{{chunk}}.json",
@@ -19,19 +19,15 @@ rule hrtem:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=growing(plan.imaging_memory_MB(CAMPAIGN)),
-        runtime=growing(plan.job_minutes("hrtem", CAMPAIGN)),
+        mem_mb=growing(costs.imaging_memory_MB(CAMPAIGN)),
+        runtime=growing(costs.job_minutes("hrtem", CAMPAIGN)),
         device=CAMPAIGN.device,  # resources, because Snakemake does not compare resources
         checked_waves=CAMPAIGN.checked_waves,
     params:
-        md_chunks=lambda wildcards: list(plan.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
+        **made_from("hrtem"),
+        md_chunks=lambda wildcards: list(chunks.md_chunks_of(int(wildcards.chunk), CAMPAIGN)),
         structures=f"{RESULTS}/structures",
-        capacity=plan.imaging_capacity(CAMPAIGN),
-        seed=SEED,
-        imaging=section("imaging"),
-        optics=section("optics"),
-        detector=section("detector"),
-        recipe=plan.RECIPES["hrtem"],
+        capacity=chunks.imaging_capacity(CAMPAIGN),
     shell:
         """
         python -m alloyscope hrtem \

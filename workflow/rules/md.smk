@@ -17,16 +17,12 @@ rule md:
     threads: 1
     resources:
         mem_mb=lambda wildcards, threads, attempt: attempt * (1000 + 250 * threads),
-        runtime=lambda wildcards, threads, attempt: attempt * plan.job_minutes("md", CAMPAIGN, threads),
+        runtime=lambda wildcards, threads, attempt: attempt * costs.job_minutes("md", CAMPAIGN, threads),
         wall_limit_s=f"{CAMPAIGN.wall_limit_s:g}",  # a resource, because Snakemake does not compare resources
     params:
-        first=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).first,
-        particles_here=lambda wildcards: plan.md_chunk(int(wildcards.chunk), CAMPAIGN).count,
-        seed=SEED,
-        particles=section("particles"),
-        md=section("md"),
-        potential_set=CAMPAIGN.potential.set,
-        recipe=plan.RECIPES["md"],
+        **made_from("md"),
+        first=lambda wildcards: chunks.md_chunk(int(wildcards.chunk), CAMPAIGN).first,
+        particles_here=lambda wildcards: chunks.md_chunk(int(wildcards.chunk), CAMPAIGN).count,
     shell:
         """
         python -m alloyscope md \

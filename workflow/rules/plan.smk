@@ -18,7 +18,7 @@ rule plan:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        config=lambda wildcards: CAMPAIGN.as_json(),
+        **made_from("plan"),
     shell:
         """
         python -m alloyscope plan \

@@ -21,11 +21,8 @@ rule potential:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        potential=section("potential"),
-        # what the table is made of: a set of the user's own may change under the same name
-        parameters=PARAMETERS.model_copy(update={"references": ()}).as_json(),
+        **made_from("potential"),
         folder=lambda wildcards, output: Path(output.table).parent,
-        recipe=plan.RECIPES["potential"],
     shell:
         """
         python -m alloyscope potential \

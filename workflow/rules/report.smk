@@ -12,7 +12,7 @@ rule report:
         rules.dataset.output.images,
         expand(
             rules.evaluate.output.metrics,
-            task=["reading", "denoising"],
+            task=CAMPAIGN.training.tasks,
             run=[f"seed-{seed}" for seed in CAMPAIGN.training.seeds],
         ),
     output:
@@ -37,9 +37,8 @@ rule report:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
+        **made_from("report"),
         folder=lambda wildcards, output: Path(output.page).parents[1],
-        config=lambda wildcards: CAMPAIGN.as_json(),
-        recipe=plan.RECIPES["report"],
     shell:
         """
         python -m alloyscope report \

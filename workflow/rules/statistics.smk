@@ -21,8 +21,7 @@ rule statistics:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        labels=section("labels"),
-        recipe=plan.RECIPES["statistics"],
+        **made_from("statistics"),
     shell:
         """
         python -m alloyscope statistics \

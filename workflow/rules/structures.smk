@@ -4,7 +4,7 @@
 
 rule structures:
     input:
-        manifests("descriptors", plan.released_chunks(CAMPAIGN)),
+        manifests("describe", chunks.released_chunks(CAMPAIGN)),
     output:
         table=report(
             f"{RESULTS}/structures/structures.parquet",
@@ -22,14 +22,10 @@ rule structures:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
+        **made_from("structures"),
         folder=lambda wildcards, input: Path(input[0]).parent,
-        chunks=len(plan.released_chunks(CAMPAIGN)),
-        capacity=plan.imaging_capacity(CAMPAIGN),
-        seed=SEED,
-        particles=section("particles"),
-        splits=section("splits"),
-        labels=section("labels"),
-        recipe=plan.RECIPES["structures"],
+        chunks=len(chunks.released_chunks(CAMPAIGN)),
+        capacity=chunks.imaging_capacity(CAMPAIGN),
     shell:
         """
         python -m alloyscope structures \

@@ -23,11 +23,10 @@ rule train:
         # a resource, not a param: it changes nothing in the result, so it must not rerun a training
         loader_workers=CAMPAIGN.training.loader_workers,
     params:
+        **made_from("train"),
         seed=lambda wildcards: wildcards.run.removeprefix("seed-"),
         folder=f"{RESULTS}/training/{{task}}/{{run}}",
-        settings=lambda wildcards: getattr(CAMPAIGN.training, wildcards.task).as_json(),
-        detector=section("detector"),
-        recipe=plan.RECIPES["train"],
+        settings=lambda wildcards: CAMPAIGN.training.task(wildcards.task).as_json(),
     shell:
         """
         python -m alloyscope train \

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from alloyscope.contracts import ABERRATIONS, Film, Structure, View, require
 from alloyscope.imaging import gates
+from alloyscope.imaging.abtem_engine import AbtemEngine, device_for
 from alloyscope.imaging.box import Slab, film_slab, slabs
 from alloyscope.imaging.multislice import Multislice
-from alloyscope.imaging.reference import Reference, device_for
-from alloyscope.instrument import ImagingSection
 from alloyscope.microscope.arrays import CPU, Array, backend_for
 from alloyscope.microscope.detector import camera_image
 from alloyscope.microscope.optics import Lens, flown_back, image_intensity, intensity_grid
-from alloyscope.microscope.waves import Band
+from alloyscope.microscope.settings import ImagingSection
+from alloyscope.microscope.waves import WaveBand
 
 # Share of the beam, rms over the camera image under plain optics, against abTEM on a finer grid. Measured on 405
 # atoms, 20 slices, looking down [001], the hardest case: Ag 0.54 / 0.31 / 0.20 % at 256² / 384² / 512², Au 1.44 /
@@ -54,8 +54,8 @@ class Imager:
     def __init__(
         self,
         imaging: ImagingSection,
-        engine: Multislice | Reference,
-        band: Band | None = None,
+        engine: Multislice | AbtemEngine,
+        band: WaveBand | None = None,
         film: Film | None = None,
     ) -> None:
         self.imaging = imaging
@@ -129,20 +129,20 @@ def shown(job: Job) -> Sequence[Structure]:
     return [snapshots[number] for number in view.snapshots] if view.snapshots else snapshots
 
 
-def imager_for(imaging: ImagingSection, band: Band | None = None, film: Film | None = None) -> Imager:
+def imager_for(imaging: ImagingSection, band: WaveBand | None = None, film: Film | None = None) -> Imager:
     """The imager with the engine and device of the config; with a band it keeps the waves, too."""
     match imaging.engine:
         case "batched":
             return Imager(imaging, Multislice(imaging, backend_for(imaging.device)), band, film)
         case "abtem":
-            return Imager(imaging, Reference(imaging, device_for(imaging.device)), band, film)
+            return Imager(imaging, AbtemEngine(imaging, device_for(imaging.device)), band, film)
         case _:
             assert_never(imaging.engine)
 
 
 def finer_reference(imager: Imager) -> Imager:
     """abTEM on a twice finer grid, for the same campaign."""
-    engine = Reference(imager.imaging, device_for(imager.imaging.device), refine=2)
+    engine = AbtemEngine(imager.imaging, device_for(imager.imaging.device), refine=2)
     return Imager(imager.imaging, engine, film=imager.film)
 
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from alloyscope.imaging.box import Slab
 from alloyscope.imaging.factors import correction_A2, projected_factor_VA2
-from alloyscope.instrument import ImagingSection
 from alloyscope.microscope.arrays import Array, Backend, frequencies
+from alloyscope.microscope.settings import ImagingSection
 from alloyscope.units import electron_wavelength_A, interaction_constant_rad_per_VA
 
 CUTOFF, TAPER = 2 / 3, 0.01  # abTEM's defaults, in units of the Nyquist frequency and of 1 / pixel

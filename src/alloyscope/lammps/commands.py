@@ -21,7 +21,7 @@ WALL_eV_per_A3 = 10.0  # ASSUME stiff enough: 5 eV (far above kT at 7500 K) reac
 
 
 @dataclass(frozen=True)
-class Stage:
+class Segment:
     """A stretch of Langevin dynamics.
 
     Attributes:
@@ -29,8 +29,8 @@ class Stage:
         duration_ps: Length; rounded to whole steps.
         timestep_fs: Integration step.
         wall_radius_A: Radius of the confining sphere around the origin.
-        rearrange: Moves atoms before the stage starts: (positions, types) → positions.
-        done: Asked after the stage; while it says no, the stage is repeated.
+        rearrange: Moves atoms before the segment starts: (positions, types) → positions.
+        done: Asked after the segment; while it says no, the segment is repeated.
         max_repeats: How often at most.
     """
 
@@ -80,14 +80,14 @@ class Simulation:
 
     Attributes:
         system: What is simulated.
-        stages: Run in order; velocities are drawn at the first one's start temperature.
-        sampling: Run after the stages; temperature is averaged over it.
+        segments: Run in order; velocities are drawn at the first one's start temperature.
+        sampling: Run after the segments; temperature is averaged over it.
         snapshots: Frames taken from the end of sampling on, `spacing_ps` apart.
     """
 
     system: System
-    stages: tuple[Stage, ...]
-    sampling: Stage
+    segments: tuple[Segment, ...]
+    sampling: Segment
     snapshots: int
     spacing_ps: float
     seed: int
@@ -101,7 +101,7 @@ class Trajectory:
     Attributes:
         positions_A: Snapshots, shape (snapshots, n, 3).
         potential_energy_eV: Of each snapshot.
-        temperature_K: Mean over the sampling stage, 3n − 3 degrees of freedom.
+        temperature_K: Mean over the sampling segment, 3n − 3 degrees of freedom.
         steps: MD steps run.
         seconds: Core time inside LAMMPS's run loop.
     """
@@ -168,36 +168,36 @@ class _Clock:
         self.steps += steps
 
 
-def _run_stage(lmp: Any, run: Simulation, stage: Stage, number: int, clock: _Clock) -> None:
-    if stage.rearrange is not None:
-        set_positions(lmp, stage.rearrange(positions_of(lmp), run.system.types))
+def _run_segment(lmp: Any, run: Simulation, segment: Segment, number: int, clock: _Clock) -> None:
+    if segment.rearrange is not None:
+        set_positions(lmp, segment.rearrange(positions_of(lmp), run.system.types))
     lmp.commands_list(
         [
-            f"timestep {1e-3 * stage.timestep_fs}",
-            f"fix wall all indent {WALL_eV_per_A3} sphere 0 0 0 {stage.wall_radius_A} side in",
+            f"timestep {1e-3 * segment.timestep_fs}",
+            f"fix wall all indent {WALL_eV_per_A3} sphere 0 0 0 {segment.wall_radius_A} side in",
         ]
     )
-    for repeat in range(stage.max_repeats + 1):
+    for repeat in range(segment.max_repeats + 1):
         # a Langevin seed of its own for each stretch, so that no noise is used twice
         seed = run.seed + 1000 * number + repeat
-        lmp.command(f"fix bath all langevin {stage.start_K} {stage.stop_K} {run.damp_ps} {seed} zero yes")
-        clock.run(lmp, stage.steps)
-        if stage.done is None or stage.done(positions_of(lmp)):
+        lmp.command(f"fix bath all langevin {segment.start_K} {segment.stop_K} {run.damp_ps} {seed} zero yes")
+        clock.run(lmp, segment.steps)
+        if segment.done is None or segment.done(positions_of(lmp)):
             break
 
 
 def simulate(lmp: Any, run: Simulation) -> Trajectory:
     """Run a simulation in a given LAMMPS instance."""
     set_up(lmp, run.system)
-    lmp.command(f"velocity all create {run.stages[0].start_K} {run.seed} mom yes rot yes dist gaussian")
+    lmp.command(f"velocity all create {run.segments[0].start_K} {run.seed} mom yes rot yes dist gaussian")
     lmp.command("fix motion all nve")
     clock = _Clock()
-    for number, stage in enumerate(run.stages, start=1):
-        _run_stage(lmp, run, stage, number, clock)
+    for number, segment in enumerate(run.segments, start=1):
+        _run_segment(lmp, run, segment, number, clock)
     samples = run.sampling.steps // SAMPLE_EVERY
     lmp.command("reset_timestep 0")  # ave/time counts from step 0
     lmp.command(f"fix mean all ave/time {SAMPLE_EVERY} {samples} {SAMPLE_EVERY * samples} c_thermo_temp")
-    _run_stage(lmp, run, run.sampling, len(run.stages) + 1, clock)
+    _run_segment(lmp, run, run.sampling, len(run.segments) + 1, clock)
     temperature_K = float(lmp.extract_fix("mean", 0, 0))
     lmp.command("unfix mean")
     frames, energies = [positions_of(lmp)], [lmp.get_thermo("pe")]

@@ -24,7 +24,7 @@ STARTED = "LAMMPS has started"  # a worker's first message
 
 
 @dataclass(frozen=True)
-class Failure:
+class RunFailure:
     """A run that gave nothing: LAMMPS refused ("error"), its process died or was killed from outside, or it hung."""
 
     kind: Literal["error", "died", "killed", "hang"]
@@ -45,9 +45,9 @@ def _worker(connection: Connection, parent: int) -> None:
         except EOFError:
             return
         try:
-            outcome: Trajectory | Failure = simulate(lmp, run)
+            outcome: Trajectory | RunFailure = simulate(lmp, run)
         except Exception as error:  # noqa: BLE001 - the lammps module raises bare Exception
-            connection.send(Failure("error", " ".join(str(error).split())))
+            connection.send(RunFailure("error", " ".join(str(error).split())))
             return  # LAMMPS's state is unknown now: the next run gets a fresh process
         connection.send(outcome)
 
@@ -103,7 +103,7 @@ class WorkerPool:
             seat.connection.send(run)
         self._seats.append(seat)
 
-    def next_outcome(self) -> tuple[int, Trajectory | Failure]:
+    def next_outcome(self) -> tuple[int, Trajectory | RunFailure]:
         """Wait for any run to end.
 
         Raises:
@@ -117,7 +117,7 @@ class WorkerPool:
             else:
                 seat = min(self._seats, key=lambda seat: seat.deadline)
                 self._stop(seat)
-                outcome = Failure("hang", f"no result after {self.wall_limit_s:g} s")
+                outcome = RunFailure("hang", f"no result after {self.wall_limit_s:g} s")
             if outcome is not None:
                 self._seats.remove(seat)
                 return seat.key, outcome
@@ -130,23 +130,23 @@ class WorkerPool:
         there.close()
         return _Seat(process, here)
 
-    def _receive(self, seat: _Seat) -> Trajectory | Failure | None:
+    def _receive(self, seat: _Seat) -> Trajectory | RunFailure | None:
         """What a worker has sent; None when it has only started."""
         try:
-            message: Trajectory | Failure | str = seat.connection.recv()
+            message: Trajectory | RunFailure | str = seat.connection.recv()
         except (EOFError, OSError):  # also in the middle of its answer
             self._stop(seat)
             code = seat.process.exitcode
             how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
             if how in FROM_OUTSIDE:
-                return Failure("killed", f"worker process ended: {how}")
+                return RunFailure("killed", f"worker process ended: {how}")
             if not seat.started and (complaint := start_fault(tuple(sorted(os.environ.items())))):
                 raise SimulationError(complaint) from None
-            return Failure("died", f"worker process ended: {how}")
+            return RunFailure("died", f"worker process ended: {how}")
         if isinstance(message, str):
             seat.started = True
             return None
-        if isinstance(message, Failure):
+        if isinstance(message, RunFailure):
             self._stop(seat)
         else:
             self._spare.append(seat)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,38 +12,20 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from alloyscope.config import Split, TaskSettings
+from alloyscope.contracts import Split
 from alloyscope.errors import ContractError, StoreError
 from alloyscope.ids import draw_value, rng_for
-from alloyscope.instrument import DetectorSection
+from alloyscope.learn.task import Batch, Task
 from alloyscope.microscope.detector import expose
+from alloyscope.microscope.settings import DetectorSection
 from alloyscope.store.atomic import read_json
 from alloyscope.store.images import CLEAN, COUNTS, Stack
 from alloyscope.store.tables import read_table
 
-ORDERINGS = ("core_shell", "janus")  # class 0, class 1
 PRELOAD_BYTES = 2**31
 MTF = ("mtf_c1", "mtf_c2", "mtf_c3")
-LABELS = ("split", "ordering", "n_atoms", "fraction_first")
-COLUMNS = ("image", "image_id", "valid", "particle", "view", "dose_e_per_A2", *MTF, *LABELS)
-
-
-class Batch(NamedTuple):
-    """One image, or n of them with a leading axis.
-
-    Attributes:
-        image: Noisy intensity, counts turned back into fractions of the incident beam (vacuum 1), (n, 1, y, x).
-        clean: Expected intensity, same unit and shape.
-        electrons: Electrons that vacuum sends to one pixel: the dose, (n,).
-        targets: Ordering (1 is Janus), ln of the number of atoms, fraction of the first species, (n, 3).
-        row: Row of the image in the arrays, (n,).
-    """
-
-    image: torch.Tensor
-    clean: torch.Tensor
-    electrons: torch.Tensor
-    targets: torch.Tensor
-    row: torch.Tensor
+TRAINING_LABELS = ("split", "ordering", "n_atoms", "fraction_first")
+COLUMNS = ("image", "image_id", "valid", "particle", "view", "dose_e_per_A2", *MTF, *TRAINING_LABELS)
 
 
 @dataclass(frozen=True)
@@ -105,22 +87,6 @@ def read_released(account: Path) -> Released:
     return Released(valid, clean, counts, float(content["pixel_size_A"]), str(content["digest"]))
 
 
-def targets_of(table: pd.DataFrame) -> NDArray[np.float32]:
-    """Ordering (1 is Janus), ln n_atoms, fraction of the first species, shape (n, 3).
-
-    Raises:
-        ContractError: a label is unknown or missing.
-    """
-    unknown = set(table["ordering"]) - set(ORDERINGS)
-    if unknown:
-        raise ContractError(f"ordering must be one of {', '.join(ORDERINGS)}; got {sorted(map(str, unknown))}")
-    columns = (table["ordering"] == ORDERINGS[1], np.log(table["n_atoms"].astype(float)), table["fraction_first"])
-    stacked = np.stack([np.asarray(column, dtype=np.float32) for column in columns], axis=1)
-    if not np.isfinite(stacked).all():
-        raise ContractError("n_atoms and fraction_first must be finite for every valid image")
-    return stacked
-
-
 def electrons_per_pixel(dose_e_per_A2: float, pixel_size_A: float) -> float:
     """Electrons that vacuum sends to one pixel."""
     return dose_e_per_A2 * pixel_size_A**2
@@ -146,6 +112,7 @@ class Images(Dataset[Batch]):
     Args:
         released: The image set.
         split: Which split.
+        task: What a batch holds beside the noisy image.
         detector: Offset, gain and, for fresh noise, dose and readout.
         seed: Training seed; None for images as stored, neither turned nor exposed again.
         redraw_noise: A fresh dose and noise at each visit.
@@ -156,6 +123,7 @@ class Images(Dataset[Batch]):
         self,
         released: Released,
         split: Split,
+        task: Task,
         detector: DetectorSection,
         *,
         seed: int | None = None,
@@ -165,7 +133,8 @@ class Images(Dataset[Batch]):
         table = released.rows(split)
         self.rows = table["image"].to_numpy(dtype=np.int64)
         self.doses = table["dose_e_per_A2"].to_numpy(dtype=np.float64)
-        self.targets = targets_of(table)
+        self.labels = task.labels(table)
+        self.with_clean = "clean" in task.reads
         self.pixel_size_A = released.pixel_size_A
         self.detector, self.seed, self.redraw_noise = detector, seed, redraw_noise
         self.mtf = table[list(MTF)].to_numpy(dtype=np.float64)
@@ -194,13 +163,13 @@ class Images(Dataset[Batch]):
                 redrawn = self._expose(clean, dose, place, rng)
         counts = np.asarray(self._counts[where]) if redrawn is None else redrawn
         image = normalise(counts, dose, self.pixel_size_A, self.detector)
-        return Batch(
-            torch.from_numpy(turned(image, symmetry).copy())[None],
-            torch.from_numpy(turned(clean, symmetry).copy())[None],
-            torch.tensor(electrons_per_pixel(dose, self.pixel_size_A), dtype=torch.float32),
-            torch.from_numpy(self.targets[place]),
-            torch.tensor(row),
-        )
+        arrays = {"image": image, "clean": clean} if self.with_clean else {"image": image}
+        return {
+            **{name: torch.from_numpy(turned(array, symmetry).copy())[None] for name, array in arrays.items()},
+            "electrons": torch.tensor(electrons_per_pixel(dose, self.pixel_size_A), dtype=torch.float32),
+            "row": torch.tensor(row),
+            **{name: torch.tensor(values[place]) for name, values in self.labels.items()},
+        }
 
     def _expose(
         self, clean: NDArray[np.float32], dose_e_per_A2: float, place: int, rng: np.random.Generator
@@ -244,7 +213,7 @@ class ImageData(LightningDataModule):
     def __init__(
         self,
         released: Released,
-        settings: TaskSettings,
+        task: Task,
         detector: DetectorSection,
         *,
         seed: int = 0,
@@ -252,7 +221,7 @@ class ImageData(LightningDataModule):
         first_epoch: int = 0,
     ) -> None:
         super().__init__()
-        self.released, self.settings, self.detector = released, settings, detector
+        self.released, self.task, self.detector = released, task, detector
         self.seed, self.loader_workers, self.first_epoch = seed, loader_workers, first_epoch
 
     def images(self, split: Split) -> Images:
@@ -262,9 +231,10 @@ class ImageData(LightningDataModule):
         return Images(
             self.released,
             split,
+            self.task,
             self.detector,
             seed=self.seed if training else None,
-            redraw_noise=training and self.settings.redraw_noise,
+            redraw_noise=training and self.task.redraw_noise,
             preload=small and self.loader_workers == 0,  # a worker would get its own copy
         )
 
@@ -272,7 +242,7 @@ class ImageData(LightningDataModule):
         images = self.images(split)
         return DataLoader(
             images,
-            batch_size=self.settings.batch_size,
+            batch_size=self.task.batch_size,
             sampler=Visits(len(images), self.seed, self.first_epoch) if split == "train" else None,
             num_workers=self.loader_workers,
             # zarr's threads do not survive a fork

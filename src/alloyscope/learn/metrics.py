@@ -1,8 +1,7 @@
 """Scores with intervals. Images of one particle resemble each other, so every interval counts particles."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,6 @@ from alloyscope.intervals import wilson_interval
 
 DATA_RANGE = 1.0  # of PSNR and SSIM: from nothing to the incident beam
 RESAMPLES = 1000
-
-# images → particles
-PER_PARTICLE = {"ordering": "first", "p_core_shell": "mean", "n_atoms": "first", "n_atoms_predicted": "mean",
-                "fraction_first": "first", "fraction_first_predicted": "mean"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,50 +97,3 @@ def balanced_accuracy(matrix: list[list[int]]) -> float:
     """Mean over the classes that occur of the share of each that is found."""
     found = [row[index] / sum(row) for index, row in enumerate(matrix) if sum(row)]
     return float(np.mean(found))
-
-
-def reading_scores(table: pd.DataFrame, training: pd.DataFrame, orderings: Sequence[str]) -> dict[str, Any]:
-    """Scores of readings, per image and, from the mean over the views, per particle.
-
-    Args:
-        table: Test images: particle, truth and prediction of ordering, n_atoms, fraction_first.
-        training: Training images; what a guess without looking is made of.
-        orderings: Class names.
-
-    Returns:
-        Flat scores `name`, `name_low`, `name_high` per image, baselines, and `per_particle` of the same form.
-    """
-    particles = table.groupby("particle", as_index=False).agg(PER_PARTICLE)
-    core_shell = particles["p_core_shell"] > 0.5
-    particles["ordering_predicted"] = np.where(core_shell, orderings[0], orderings[1])
-    return _reading(table, training, orderings) | {"per_particle": _reading(particles, training, orderings)}
-
-
-def _reading(table: pd.DataFrame, training: pd.DataFrame, orderings: Sequence[str]) -> dict[str, Any]:
-    groups = table["particle"]
-    truth, predicted = (
-        np.array([orderings.index(name) for name in table[column]], dtype=np.int64)
-        for column in ("ordering", "ordering_predicted")
-    )
-    matrix = confusion(truth, predicted, len(orderings))
-    size_error = (table["n_atoms_predicted"] - table["n_atoms"]).abs()
-    composition_error = (table["fraction_first_predicted"] - table["fraction_first"]).abs()
-    return {
-        **proportion(truth == predicted, groups).entries("accuracy"),
-        # the better of the two constant answers; the training's majority could be the worse one here
-        "accuracy_baseline": float(table["ordering"].value_counts(normalize=True).max()),
-        "balanced_accuracy": balanced_accuracy(matrix),
-        "confusion": {"labels": list(orderings), "true_by_predicted": matrix},
-        **mean_score(size_error, groups).entries("size_mae_atoms"),
-        "size_mae_baseline_atoms": float((table["n_atoms"] - training["n_atoms"].mean()).abs().mean()),
-        **mean_score(composition_error, groups).entries("composition_mae"),
-        "composition_mae_baseline": float((table["fraction_first"] - training["fraction_first"].mean()).abs().mean()),
-    }
-
-
-def denoising_scores(table: pd.DataFrame) -> dict[str, Any]:
-    """PSNR and SSIM of denoised test images; of the noisy ones and of an empty image as baselines."""
-    scores: dict[str, Any] = {"data_range": DATA_RANGE}
-    for name in ("psnr_dB", "psnr_noisy_dB", "psnr_empty_dB", "ssim", "ssim_noisy", "ssim_empty"):
-        scores |= mean_score(table[name], table["particle"]).entries(name)
-    return scores

@@ -13,8 +13,8 @@ from scipy.spatial import cKDTree
 
 from alloyscope.contracts import Film
 from alloyscope.ids import rng_for, seed_for
-from alloyscope.instrument import FilmSection
 from alloyscope.lammps.commands import positions_of
+from alloyscope.microscope.settings import FilmSection
 from alloyscope.units import CARBON_MASS_u, atoms_per_A3
 
 FINAL_K = 300.0

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alloyscope.contracts import View, require
-from alloyscope.instrument import DetectorSection
 from alloyscope.microscope.arrays import Array, Backend, frequencies
+from alloyscope.microscope.settings import DetectorSection
 
 COUNT_MAX = 65_535
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from alloyscope.contracts import View, require
-from alloyscope.instrument import WAVE_STEP_A, ImagingSection, OpticsSection
 from alloyscope.microscope.arrays import CPU, Array, Backend
 from alloyscope.microscope.detector import camera_image
 from alloyscope.microscope.optics import Lens, image_intensity
+from alloyscope.microscope.settings import WAVE_STEP_A, ImagingSection, OpticsSection
 from alloyscope.sections import bounds
 
 
@@ -23,7 +23,7 @@ def wave_grid(imaging: ImagingSection) -> int:
 
 
 @dataclass(frozen=True)
-class Band:
+class WaveBand:
     """The angles that stored waves carry.
 
     Attributes:

@@ -14,8 +14,8 @@ from ase.units import GPa
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
-from alloyscope.parameters import ParameterSet
 from alloyscope.potential.evaluate import Evaluate
+from alloyscope.potential.sets import ParameterSet
 
 Array = NDArray[np.float64]
 

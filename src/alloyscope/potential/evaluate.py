@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from alloyscope.contracts import require
 from alloyscope.lammps import commands
-from alloyscope.parameters import ParameterSet
+from alloyscope.potential.sets import ParameterSet
 from alloyscope.potential.sma import energy_and_forces
 
 Array = NDArray[np.float64]

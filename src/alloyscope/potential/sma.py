@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
-from alloyscope.parameters import PairParameters, ParameterSet
+from alloyscope.potential.sets import PairParameters, ParameterSet
 
 Array = NDArray[np.float64]
 

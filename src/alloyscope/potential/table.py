@@ -5,8 +5,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.config import PotentialSection
-from alloyscope.parameters import ParameterSet
+from alloyscope.potential.sets import ParameterSet, PotentialSection
 from alloyscope.potential.sma import hopping, repulsion
 from alloyscope.units import ATOMIC_NUMBER, ATOMIC_MASS_u
 

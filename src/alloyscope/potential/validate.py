@@ -17,12 +17,11 @@ from ase import Atoms
 from ase.cluster import Decahedron, Icosahedron, Octahedron
 from numpy.typing import NDArray
 
-from alloyscope.config import PotentialSection
 from alloyscope.errors import ConfigError
 from alloyscope.ids import rng_for
-from alloyscope.parameters import ParameterSet
 from alloyscope.potential.crystals import properties
 from alloyscope.potential.evaluate import Evaluate
+from alloyscope.potential.sets import ParameterSet, PotentialSection
 from alloyscope.potential.sma import Pairs, hopping
 
 Array = NDArray[np.float64]

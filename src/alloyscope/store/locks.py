@@ -17,7 +17,7 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
-def alone(output: Path) -> Iterator[None]:
+def locked(output: Path) -> Iterator[None]:
     """Hold `output` while the block runs; wait first while another process holds it.
 
     The jobs of a Snakemake that was killed go on without it. Started again, Snakemake starts them once more: the

@@ -4,21 +4,20 @@ Every descriptor that compares the two species is NaN for a particle of one spec
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.config import LabelsSection
+from alloyscope.contracts import Ordering
+from alloyscope.structure.settings import LabelsSection
 from alloyscope.structure.shape import Nanoparticle
 
-Ordering = Literal["core_shell", "janus"]
 Floats = NDArray[np.float64]  # (n,), one per particle
 Labels = NDArray[np.object_]  # (n,), an Ordering or None each
 
-ORDER_OF_PROTOCOL: dict[str, Ordering] = {"gas_quench": "core_shell", "droplets": "janus"}  # what each aims at
+Aims = Mapping[str, Ordering | None]  # the order that a protocol makes, mostly
 OUTER_SHELL = 0.8  # docs/physics.md §2: "out" lies beyond this many R_g from the centre
 
 
@@ -91,9 +90,9 @@ class Bonds:
         return 1 - self.unlike * 2 * self.total / (ends_first * ends_second)
 
 
-def label_by_protocol(protocols: Iterable[str]) -> Labels:
+def label_by_protocol(protocols: Iterable[str], aims: Aims) -> Labels:
     """What each protocol aims at; None for any other word."""
-    return np.array([ORDER_OF_PROTOCOL.get(protocol) for protocol in protocols], dtype=np.object_)
+    return np.array([aims.get(protocol) for protocol in protocols], dtype=np.object_)
 
 
 def label_by_eta(eta: Floats) -> Labels:
@@ -112,11 +111,11 @@ def _label(core_shell: NDArray[np.bool_], criterion: Floats) -> Labels:
     return labels
 
 
-def label(labels: LabelsSection, protocols: Iterable[str], eta: Floats, d_com_over_Rg: Floats) -> Labels:
+def label(labels: LabelsSection, protocols: Iterable[str], aims: Aims, eta: Floats, d_com_over_Rg: Floats) -> Labels:
     """The label that the configuration chooses, of many particles."""
     match labels.ordering:
         case "protocol":
-            return label_by_protocol(protocols)
+            return label_by_protocol(protocols, aims)
         case "eta":
             return label_by_eta(eta)
         case "d_com":

@@ -1,0 +1,128 @@
+"""RO-Crate 1.1 description of a released image set: what it is, what it was made from, every file with its checksum.
+
+https://w3id.org/ro/crate/1.1: flat JSON-LD in schema.org's terms. Who publishes a set adds its authors and identifier.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from alloyscope.config.model import Config
+from alloyscope.potential.sets import ParameterSet
+
+NAME = "ro-crate-metadata.json"
+PROFILE = "https://w3id.org/ro/crate/1.1"
+# ASSUME the images carry the licence of the code that made them, like the rest of the project
+LICENCE = "https://spdx.org/licenses/MIT"
+STORE = "images.zarr/"
+FORMATS = {".parquet": "application/vnd.apache.parquet", ".json": "application/json"}
+
+Entity = dict[str, Any]
+
+
+def _to(identifier: str) -> Entity:
+    return {"@id": identifier}
+
+
+def crate(
+    config: Config,
+    config_digest: str,
+    parameters: ParameterSet,
+    account: Mapping[str, Any],
+    files: Mapping[str, str],
+) -> Entity:
+    """The content of ro-crate-metadata.json.
+
+    Args:
+        config: Of the campaign.
+        config_digest: Digest of the settings that made the images.
+        parameters: The potential and its sources.
+        account: Of the released set, as in dataset.json.
+        files: Path relative to the crate's folder → SHA-256.
+    """
+    in_store = [name for name in files if name.startswith(STORE)]
+    beside = [name for name in files if not name.startswith(STORE)]
+    graph = [
+        {
+            "@id": NAME,
+            "@type": "CreativeWork",
+            "conformsTo": _to(PROFILE),
+            "about": _to("./"),
+        },
+        _root(config, account, [STORE, *beside, "dataset.json"]),
+        {
+            "@id": STORE,
+            "@type": "Dataset",
+            "name": "images",
+            "description": "Zarr v3 group of the images: one shard per chunk and array",
+            "encodingFormat": "application/vnd+zarr",
+            "hasPart": [_to(name) for name in in_store],
+        },
+        *(_file(name) | {"sha256": files[name]} for name in files),
+        _file("dataset.json") | {"description": "account of the set: counts, splits, checksums, provenance"},
+        {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT License", "url": LICENCE},
+        *_making(config_digest, account["provenance"]),
+        {
+            "@id": "#potential",
+            "@type": "CreativeWork",
+            "name": f"second-moment parameter set {parameters.name}",
+            "description": parameters.description,
+            "citation": sorted({f"{pair}: {source}" for pair, source in parameters.sources.items()}),
+        },
+    ]
+    # schema.org's term for a checksum is younger than the context of RO-Crate 1.1
+    return {"@context": [f"{PROFILE}/context", {"sha256": "https://schema.org/sha256"}], "@graph": graph}
+
+
+def _file(name: str) -> Entity:
+    form = next((form for ending, form in FORMATS.items() if name.endswith(ending)), "application/octet-stream")
+    return {"@id": name, "@type": "File", "name": name, "encodingFormat": form}
+
+
+def _root(config: Config, account: Mapping[str, Any], parts: list[str]) -> Entity:
+    first, second = config.particles.species
+    kind = "simulated by molecular dynamics" if config.particles.source == "md" else "from structure files"
+    return {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"{config.campaign.name}: HRTEM images of {first}{second} nanoparticles",
+        "description": (
+            f"{account['n_valid_images']} simulated high-resolution transmission electron microscope images of "
+            f"{account['n_particles']} {first}{second} nanoparticles {kind}, expected intensity and counts, with every "
+            f"parameter drawn and the labels of each particle."
+        ),
+        "datePublished": account["provenance"]["finished"],
+        "license": _to(LICENCE),
+        "version": account["digest"],
+        "keywords": ["nanoparticle", "HRTEM", "multislice", first, second],
+        "hasPart": [_to(part) for part in parts],
+        "isBasedOn": _to("#potential"),
+        "mentions": _to("#campaign"),
+    }
+
+
+def _making(config_digest: str, provenance: Mapping[str, Any]) -> list[Entity]:
+    commit = provenance["commit"]
+    return [
+        {
+            "@id": "#campaign",
+            "@type": "CreateAction",
+            "name": "simulation campaign",
+            "instrument": _to("#alloyscope"),
+            "object": [_to("#config"), _to("#potential")],
+            "result": _to("./"),
+            "endTime": provenance["finished"],
+        },
+        {
+            "@id": "#alloyscope",
+            "@type": "SoftwareApplication",
+            "name": "alloyscope",
+            "softwareVersion": provenance["versions"]["alloyscope"] + (f", commit {commit}" if commit else ""),
+            "license": _to("https://spdx.org/licenses/MIT"),
+        },
+        {
+            "@id": "#config",
+            "@type": "PropertyValue",
+            "name": "digest of the settings that made the images",
+            "value": config_digest,
+        },
+    ]

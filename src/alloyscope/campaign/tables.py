@@ -1,0 +1,97 @@
+"""Columns of the tables of particles and images, and the tables of single chunks, checked."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from alloyscope.config.model import ParticlesSection
+from alloyscope.errors import StoreError
+from alloyscope.md.protocols import PROTOCOLS
+from alloyscope.sections import parse_section
+from alloyscope.store.chunks import rows_in, table_name
+from alloyscope.store.images import CHUNK_COLUMNS, ShardShape, shard_name
+from alloyscope.store.manifests import Manifest, to_mend
+from alloyscope.store.tables import Columns
+from alloyscope.structure.descriptors import DESCRIPTORS, RELAXED
+
+ORDER_LABELS = ("order_protocol", "order_eta", "order_d_com", "ordering")
+LABEL_COLUMNS: Columns = {  # of a particle, for each of its images
+    "split": "string",
+    "protocol": "string",
+    "ordering": "string",
+    "n_atoms": "int64",
+    "n_first": "int64",
+    "n_second": "int64",
+    "fraction_first": "float64",
+}
+
+
+def drawn_times(particles: ParticlesSection) -> list[str]:
+    """Columns of the times that protocols draw: of those of every campaign, and of younger ones that this one uses."""
+    kept = [protocol for name, protocol in PROTOCOLS.items() if protocol.spelled or name in particles.used]
+    return sorted({name for protocol in kept for name in protocol.drawn})
+
+
+def described_columns(particles: ParticlesSection) -> Columns:
+    """Of the table of a described chunk."""
+    return {
+        "particle": "int64",
+        "particle_id": "string",
+        "chunk": "int64",
+        "valid": "bool",
+        "reason": "string",
+        "attempts": "int64",
+        "seconds": "float64",
+        "protocol": "string",
+        **dict.fromkeys(drawn_times(particles), "float64"),
+        "species_first": "string",
+        "species_second": "string",
+        "n_atoms": "int64",
+        "n_first": "int64",
+        "n_second": "int64",
+        "fraction_first": "float64",
+        **dict.fromkeys(DESCRIPTORS, "float64"),
+        **dict.fromkeys(RELAXED, "float64"),
+        "potential_energy_eV": "float64",
+        "temperature_K": "float64",
+    }
+
+
+def structure_columns(particles: ParticlesSection) -> Columns:
+    """Of structures.parquet."""
+    return {**described_columns(particles), "split": "string", **dict.fromkeys(ORDER_LABELS, "string")}
+
+
+def described_rows(
+    manifest: Manifest, folder: Path, capacity: int, seed: int, particles: ParticlesSection
+) -> pd.DataFrame:
+    """Rows of a described chunk, checked against its manifest and against the plan.
+
+    Raises:
+        StoreError: the table is damaged, of another plan, or holds other particles than the manifest.
+    """
+    path = folder / table_name(manifest.chunk)
+    made_for = {"seed": manifest.provenance.get("seed"), "section particles": _particles_of(manifest, path)}
+    wanted = {"seed": seed, "section particles": particles.as_json()}
+    if other := [name for name in wanted if made_for[name] != wanted[name]]:
+        raise StoreError(
+            f"{path}: belongs to another plan, made for another {' and '.join(other)}; "
+            f"{to_mend(folder, manifest.chunk)}"
+        )
+    return rows_in(manifest, folder, capacity, described_columns(particles))
+
+
+def _particles_of(manifest: Manifest, path: Path) -> str | None:
+    """The section `particles` that a chunk was made from; an older chunk's has none of the later keys."""
+    stored = manifest.provenance.get("sections", {}).get("particles")
+    return None if stored is None else parse_section(ParticlesSection, stored, path=f"{path}: particles").as_json()
+
+
+def imaged_rows(manifest: Manifest, folder: Path, shard: ShardShape) -> pd.DataFrame:
+    """Rows of a chunk of images, checked against its manifest: every view of every particle, in its place.
+
+    Raises:
+        StoreError: images are unaccounted for.
+    """
+    shards = [shard_name(array, manifest.chunk) for array in shard.arrays]
+    return rows_in(manifest, folder, shard.capacity, CHUNK_COLUMNS, shard.views, shards)

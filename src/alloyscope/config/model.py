@@ -1,0 +1,198 @@
+"""The config: its sections put together. A section stands beside the code that it sets; the small ones stand here.
+
+Unit suffixes stand in the key names. Defaults stand in the sections and nowhere else.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, WithJsonSchema, create_model, model_validator
+
+from alloyscope.learn.task import Task
+from alloyscope.learn.tasks import TASKS
+from alloyscope.md.protocol import Dynamics, Protocol
+from alloyscope.md.protocols import PROTOCOLS
+from alloyscope.microscope.settings import DetectorSection, Device, ImagingSection, OpticsSection
+from alloyscope.potential.sets import PotentialSection
+from alloyscope.sections import LATER, Fraction, IntRange, PathText, Positive, Range, Section, compact
+from alloyscope.structure.settings import LabelsSection
+
+
+def _one_of(records: Mapping[str, Any]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in records:
+            raise ValueError(f"must be one of {', '.join(records)}; got {name!r}")
+        return name
+
+    return check
+
+
+ProtocolName = Annotated[str, AfterValidator(_one_of(PROTOCOLS)), WithJsonSchema({"enum": list(PROTOCOLS)})]
+TaskName = Annotated[str, AfterValidator(_one_of(TASKS)), WithJsonSchema({"enum": list(TASKS)})]
+
+
+def _fields(records: Mapping[str, type[Protocol] | type[Task]]) -> dict[str, Any]:
+    """A field per record. One that is younger than finished campaigns stands there only where it is used."""
+    return {
+        name: (record, record()) if record.spelled else (Annotated[record | None, LATER], None)
+        for name, record in records.items()
+    }
+
+
+class CampaignSection(Section):
+    name: str = Field("agco", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    results: PathText = "results"
+    n_particles: int = Field(200_000, ge=1)
+    seed: int = Field(2026, ge=0)
+
+
+class ParticlesSection(Section):
+    source: Literal["md", "files"] = "md"
+    files: tuple[PathText, ...] = ()  # with source `files`: paths or patterns; frames in order are the particles
+    species: tuple[str, str] = ("Ag", "Co")
+    n_atoms: IntRange = (60, 1000)
+    fraction_first: Range = (0.1, 0.9)
+    protocols: dict[ProtocolName, Annotated[float, Field(ge=0)]] = Field({"gas_quench": 0.5, "droplets": 0.5})
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        faults = []
+        low, high = self.n_atoms
+        if not 13 <= low <= high <= 1000:
+            faults.append(f"n_atoms must be [low, high] with 13 ≤ low ≤ high ≤ 1000; got [{low}, {high}]")
+        if not 0 < self.fraction_first[0] <= self.fraction_first[1] < 1:
+            faults.append(f"fraction_first must lie inside (0, 1); got {list(self.fraction_first)}")
+        if self.species[0] == self.species[1]:
+            faults.append(f"species must differ; got {list(self.species)}")
+        if not sum(self.protocols.values()) > 0:
+            faults.append(f"protocols needs one weight above 0; got {self.protocols}")
+        if (self.source == "files") != bool(self.files):
+            faults.append(f"files must name structure files with source `files`, and only then; got {list(self.files)}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @property
+    def used(self) -> list[str]:
+        """Protocols that make particles."""
+        return [name for name in PROTOCOLS if self.source == "md" and self.protocols.get(name, 0) > 0]
+
+
+SPLIT_BLOCK = 20  # each block of this many consecutive particles holds the split fractions exactly
+
+
+class SplitsSection(Section):
+    train: Fraction = 0.7
+    validation: Fraction = 0.1
+    calibration: Fraction = 0.1
+    test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.calibration + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"must sum to 1; got {total:g}")
+        shares = (self.train, self.validation, self.calibration, self.test)
+        if any(abs(share * SPLIT_BLOCK - round(share * SPLIT_BLOCK)) > 1e-6 for share in shares):
+            raise ValueError(f"must be multiples of {1 / SPLIT_BLOCK:g}; got {', '.join(map(str, shares))}")
+        return self
+
+
+class DatasetSection(Section):
+    min_chunks: int | None = Field(None, ge=1)  # None: all; a number: train on the first so many
+    gated_images: int = Field(4, ge=1)  # made anew and examined by the gates before release
+
+
+class Training(Section):
+    """Which tasks are learnt, and with which seeds; a field per task holds its settings."""
+
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    tasks: Annotated[tuple[TaskName, ...], LATER] = ("reading", "denoising")
+    loader_workers: int = Field(0, ge=0)
+
+    def task(self, name: str) -> Task:
+        """The settings of a task; its defaults where the config does not use it."""
+        found: Task | None = getattr(self, name)
+        return found or TASKS[name]()
+
+
+if TYPE_CHECKING:
+
+    class MdSection(Dynamics): ...
+
+    class TrainingSection(Training): ...
+
+else:
+    MdSection = create_model("MdSection", __base__=Dynamics, **_fields(PROTOCOLS))
+    TrainingSection = create_model("TrainingSection", __base__=Training, **_fields(TASKS))
+
+
+class ExecutionSection(Section):
+    """How jobs work on a machine: nothing here changes a result, and no stage is made from it.
+
+    A key that is left out (null) follows the older key of the same name, `md.wall_limit_s`, `imaging.device` or
+    `imaging.checked_waves`. Those remain what md and hrtem are made from, so changing one there runs the stage again.
+    """
+
+    wall_limit_s: Positive | None = None  # of one particle's molecular dynamics; it catches hangs only
+    device: Device | None = None
+    checked_waves: int | None = Field(None, ge=0)  # per imaging chunk, against abTEM on a twice finer grid
+
+
+class Config(Section):
+    """A whole campaign."""
+
+    campaign: CampaignSection = CampaignSection()
+    potential: PotentialSection = PotentialSection()
+    particles: ParticlesSection = ParticlesSection()
+    md: MdSection = MdSection()
+    splits: SplitsSection = SplitsSection()
+    labels: LabelsSection = LabelsSection()
+    imaging: ImagingSection = ImagingSection()
+    optics: OpticsSection = OpticsSection()
+    detector: DetectorSection = DetectorSection()
+    dataset: DatasetSection = DatasetSection()
+    training: TrainingSection = TrainingSection()
+    execution: ExecutionSection = ExecutionSection()
+
+    def as_json(self) -> str:
+        """Compact JSON of all that stages are made from: `execution` is left out."""
+        return compact(self.made_from(exclude={"execution"}))
+
+    def image_settings(self) -> str:
+        """What the images are made from, as JSON: neither how many there are nor what is learned from them."""
+        others = {"dataset", "training", "execution"}
+        return compact(self.made_from(exclude={"campaign": {"results", "n_particles"}} | dict.fromkeys(others, True)))
+
+    def completed(self) -> Self:
+        """With the settings of every protocol and task that it uses, without those of younger ones that it does not."""
+        md = _used(self.md, PROTOCOLS, self.particles.used)
+        training = _used(self.training, TASKS, self.training.tasks)
+        return self.model_copy(update={"md": md, "training": training})
+
+    @property
+    def wall_limit_s(self) -> float:
+        """Time after which a particle's molecular dynamics is taken for hung [s]."""
+        return self.execution.wall_limit_s or self.md.wall_limit_s
+
+    @property
+    def device(self) -> Device:
+        """Where images are computed."""
+        return self.execution.device or self.imaging.device
+
+    @property
+    def checked_waves(self) -> int:
+        """Waves of each imaging chunk that are compared with abTEM's."""
+        return self.imaging.checked_waves if self.execution.checked_waves is None else self.execution.checked_waves
+
+    @property
+    def folder(self) -> Path:
+        """Where the results stand."""
+        return Path(self.campaign.results) / self.campaign.name
+
+
+def _used(section: Section, records: Mapping[str, type[Protocol] | type[Task]], used: Any) -> Section:
+    younger = {name: record for name, record in records.items() if not record.spelled}
+    filled = {name: (getattr(section, name) or record()) if name in used else None for name, record in younger.items()}
+    return section.model_copy(update=filled)

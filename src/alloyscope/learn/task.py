@@ -1,0 +1,187 @@
+"""The record of a task: what a network learns, how it is scored, and how the report shows it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from alloyscope.sections import Positive, Section
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
+
+Batch = Mapping[str, "Tensor"]  # n images, or one without the leading axis; see `Task`
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of the scaled labels over the training images."""
+
+    centre: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A score that the report shows.
+
+    Attributes:
+        name: Of the score; `name_low` and `name_high` are the ends of its 95 % interval.
+        words: For the reader, in lower case.
+        unit: "%" for a share.
+        baseline: Name of the score of a naive guess.
+        baseline_words: What that guess is.
+        axis: Label of its learning curve.
+        lower_is_better: Whether it is an error.
+    """
+
+    name: str
+    words: str
+    unit: str
+    baseline: str
+    baseline_words: str
+    axis: str
+    lower_is_better: bool = False
+
+    def beats(self, scores: Mapping[str, Any]) -> bool:
+        """Whether the whole 95 % interval, or the value where there is none, is better than the baseline."""
+        sign = -1 if self.lower_is_better else 1
+        worst = scores[f"{self.name}_{'high' if self.lower_is_better else 'low'}"]
+        return bool(sign * (scores[self.name] if worst is None else worst) > sign * scores[self.baseline])
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the report knows of a task; all but `runs` and `metrics` are those of the first run.
+
+    Attributes:
+        runs: Names of the runs.
+        metrics: Scores of each run.
+        training: Account of the training, run.json.
+        curves: One row per epoch.
+        predictions: One row per test image.
+        examples: Arrays `noisy`, `truth`, `denoised` (the network's output) of shape (n, y, x) and their rows `image`;
+            empty if none were kept.
+        species: The two species.
+        pixel_size_A: Pixel edge [Å].
+    """
+
+    runs: list[str]
+    metrics: list[dict[str, Any]]
+    training: dict[str, Any]
+    curves: "pd.DataFrame"
+    predictions: "pd.DataFrame"
+    examples: dict[str, NDArray[Any]]
+    species: tuple[str, str]
+    pixel_size_A: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report. `width` is "", "narrow" or "wide"; a picture of images is made of pixels."""
+
+    figure: "Figure"
+    alt: str
+    caption: str = ""
+    width: str = ""
+    pixels: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """A paragraph of the report, and the pictures that follow it."""
+
+    text: str = ""
+    pictures: Sequence[Picture] = field(default=())
+
+
+class Task(Section, ABC):
+    """What a network learns. Each module of learn/tasks/ holds one; its fields are the section `training.<name>`.
+
+    The network is given the noisy image and its dose. A batch holds, by name:
+        image: Noisy intensity, counts turned back into shares of the incident beam (vacuum is 1), (n, 1, y, x).
+        electrons: Electrons that vacuum sends to one pixel: the dose, (n,).
+        row: Row of the image in the arrays, (n,).
+        clean: Expected intensity, of the unit and shape of `image`, if it is among `reads`.
+        …: The task's labels, (n,) each.
+
+    Attributes:
+        reads: Arrays beside the noisy image that a batch must hold.
+        scaled: Words for the labels that `scale` standardises, for the account of a training.
+        columns: Of predictions.parquet, beside those that name the image; pandas dtypes.
+        shown: Scores that the log and the report show.
+        examples: How many test images the report shows with the network's output.
+        heading: Of its section in the report.
+        does: What the network does, after "A network".
+        spelled: As for a protocol: whether the section stands in every config. A younger task leaves this out.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    scaled: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[Mapping[str, str]]
+    shown: ClassVar[tuple[Shown, ...]]
+    examples: ClassVar[int] = 0
+    heading: ClassVar[str]
+    does: ClassVar[str]
+    spelled: ClassVar[bool] = False
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: Positive = 1e-3
+    width: int = Field(32, ge=4)  # channels of the first level
+    redraw_noise: bool = True  # a fresh dose and noise at each visit of a training image
+
+    @classmethod
+    def name(cls) -> str:
+        """As in `training.tasks`: the name of its module."""
+        return cls.__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def network(self) -> "nn.Module":
+        """The network with fresh weights; it takes (image, electrons) of a batch."""
+
+    def labels(self, table: "pd.DataFrame") -> dict[str, NDArray[np.float32]]:
+        """What the batch shall hold of rows of images.parquet, by name, (n,) each.
+
+        Raises:
+            ContractError: a label is unknown or missing.
+        """
+        return {}
+
+    def scale(self, labels: Mapping[str, NDArray[np.float32]]) -> Scale:
+        """Centre and spread of the labels of the training images, where the loss standardises them."""
+        return Scale()
+
+    @abstractmethod
+    def loss(self, output: "Tensor", batch: Batch, scale: Scale) -> "Tensor":
+        """Mean loss over a batch."""
+
+    @abstractmethod
+    def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
+        """Mean metrics over a batch, by name with unit: one row of a learning curve."""
+
+    @abstractmethod
+    def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
+        """What the network says of each image, (n,) each."""
+
+    def table(self, tested: "pd.DataFrame", read: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+        """Columns of predictions.parquet from the rows of the test images and what was read of them."""
+        return dict(read)
+
+    @abstractmethod
+    def score(self, predictions: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
+        """Scores with intervals and baselines.
+
+        Args:
+            predictions: One row per test image.
+            training: Rows of the training images; what a guess without looking is made of.
+        """
+
+    @abstractmethod
+    def section(self, found: Evaluated) -> list[Block]:
+        """What the report shows between the scores and the learning curves."""

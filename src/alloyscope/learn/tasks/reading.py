@@ -1,0 +1,172 @@
+"""Ordering, number of atoms and composition from one noisy image."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alloyscope.errors import ContractError
+from alloyscope.learn.task import Batch, Block, Evaluated, Picture, Scale, Shown, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor, nn
+
+ORDERINGS = ("core_shell", "janus")  # class 0, class 1
+PER_PARTICLE = {  # how the readings of a particle's views become one
+    "ordering": "first",
+    "p_core_shell": "mean",
+    "n_atoms": "first",
+    "n_atoms_predicted": "mean",
+    "fraction_first": "first",
+    "fraction_first_predicted": "mean",
+}
+
+
+class Reading(Task):
+    """The network's output is a logit of Janus, and ln(number of atoms) and fraction of the first species, scaled."""
+
+    scaled = ("ln_n_atoms", "fraction")
+    columns: ClassVar = {
+        "ordering": "string",
+        "ordering_predicted": "string",
+        "p_core_shell": "float64",
+        "n_atoms": "int64",
+        "n_atoms_predicted": "float64",
+        "fraction_first": "float64",
+        "fraction_first_predicted": "float64",
+    }
+    shown = (
+        Shown(
+            *("accuracy", "ordering accuracy", "%", "accuracy_baseline", "always the commoner order"),
+            axis="Ordering accuracy",
+        ),
+        Shown(
+            *("size_mae_atoms", "mean error in size", "atoms", "size_mae_baseline_atoms", "always the training mean"),
+            axis="Size error (atoms)",
+            lower_is_better=True,
+        ),
+        Shown(
+            *("composition_mae", "mean error in composition", "", "composition_mae_baseline"),
+            *("always the training mean",),
+            axis="Composition error",
+            lower_is_better=True,
+        ),
+    )
+    heading = "Reading: ordering, size and composition"
+    does = "reads ordering, size and composition from a single noisy image"
+    spelled = True
+
+    def network(self) -> "nn.Module":
+        from alloyscope.learn.networks import ReadingNetwork
+
+        return ReadingNetwork(self.width)
+
+    def labels(self, table: "pd.DataFrame") -> dict[str, NDArray[np.float32]]:
+        """`janus` (1 or 0), `ln_n_atoms`, `fraction_first`."""
+        if unknown := set(table["ordering"]) - set(ORDERINGS):
+            raise ContractError(f"ordering must be one of {', '.join(ORDERINGS)}; got {sorted(map(str, unknown))}")
+        found = {
+            "janus": np.asarray(table["ordering"] == ORDERINGS[1], dtype=np.float32),
+            "ln_n_atoms": np.asarray(np.log(table["n_atoms"].astype(float)), dtype=np.float32),
+            "fraction_first": np.asarray(table["fraction_first"], dtype=np.float32),
+        }
+        if not all(np.isfinite(values).all() for values in found.values()):
+            raise ContractError("n_atoms and fraction_first must be finite for every valid image")
+        return found
+
+    def scale(self, labels: Mapping[str, NDArray[np.float32]]) -> Scale:
+        scalars = np.stack([labels["ln_n_atoms"], labels["fraction_first"]], axis=1).astype(np.float64)
+        centre, spread = scalars.mean(axis=0), scalars.std(axis=0)
+        spread[spread == 0] = 1.0  # a campaign of one size or one composition: nothing to scale
+        return Scale(tuple(centre.tolist()), tuple(spread.tolist()))
+
+    def loss(self, output: "Tensor", batch: Batch, scale: Scale) -> "Tensor":
+        import torch
+        from torch.nn import functional as F
+
+        scalars = torch.stack([batch["ln_n_atoms"], batch["fraction_first"]], dim=1)
+        scaled = (scalars - output.new_tensor(scale.centre)) / output.new_tensor(scale.spread)
+        ordering = F.binary_cross_entropy_with_logits(output[:, 0], batch["janus"])
+        return ordering + F.smooth_l1_loss(output[:, 1:], scaled, reduction="none").mean(dim=0).sum()
+
+    def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
+        scalars = output[:, 1:] * output.new_tensor(scale.spread) + output.new_tensor(scale.centre)
+        return {
+            "p_janus": output[:, 0].sigmoid(),
+            "n_atoms": scalars[:, 0].exp(),
+            "fraction_first": scalars[:, 1].clamp(0, 1),
+        }
+
+    def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
+        read = self.read(output, batch, scale)
+        return {
+            "accuracy": ((read["p_janus"] > 0.5) == (batch["janus"] > 0.5)).float().mean(),
+            "size_mae_atoms": (read["n_atoms"] - batch["ln_n_atoms"].exp()).abs().mean(),
+            "composition_mae": (read["fraction_first"] - batch["fraction_first"]).abs().mean(),
+        }
+
+    def table(self, tested: "pd.DataFrame", read: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+        return {
+            **{name: tested[name] for name in ("ordering", "n_atoms", "fraction_first")},
+            "ordering_predicted": np.where(read["p_janus"] > 0.5, ORDERINGS[1], ORDERINGS[0]),
+            "p_core_shell": 1 - read["p_janus"],
+            "n_atoms_predicted": read["n_atoms"],
+            "fraction_first_predicted": read["fraction_first"],
+        }
+
+    def score(self, predictions: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
+        """Scores per image and, from the mean over the views, `per_particle`."""
+        particles = predictions.groupby("particle", as_index=False).agg(PER_PARTICLE)
+        core_shell = particles["p_core_shell"] > 0.5
+        particles["ordering_predicted"] = np.where(core_shell, ORDERINGS[0], ORDERINGS[1])
+        return scores(predictions, training) | {"per_particle": scores(particles, training)}
+
+    def section(self, found: Evaluated) -> list[Block]:
+        from alloyscope.figures.learning import confusion_matrix, predicted_against_true
+        from alloyscope.wording import number
+
+        particle = found.metrics[0]["per_particle"]
+        confused = Picture(
+            confusion_matrix(found.predictions),
+            "Confusion matrix of the ordering",
+            "Test images by true and predicted ordering.",
+            "narrow",
+        )
+        scatter = Picture(
+            predicted_against_true(found.predictions, found.species[0]),
+            "Predicted against true size and composition",
+            "Every test image: what the network reads against the truth. On the line: exact.",
+        )
+        averaged = (
+            f"With the readings of all views of a particle averaged, {number(particle['accuracy'], '%')} of the test "
+            f"particles are ordered rightly; the mean error in size is {number(particle['size_mae_atoms'], 'atoms')}, "
+            f"in composition {number(particle['composition_mae'])}."
+        )
+        return [Block(pictures=[confused]), Block(averaged, [scatter])]
+
+
+def scores(table: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
+    """Flat scores `name`, `name_low`, `name_high` of readings, and their baselines."""
+    from alloyscope.learn.metrics import balanced_accuracy, confusion, mean_score, proportion
+
+    groups = table["particle"]
+    truth, predicted = (
+        np.array([ORDERINGS.index(name) for name in table[column]], dtype=np.int64)
+        for column in ("ordering", "ordering_predicted")
+    )
+    matrix = confusion(truth, predicted, len(ORDERINGS))
+    size_error = (table["n_atoms_predicted"] - table["n_atoms"]).abs()
+    composition_error = (table["fraction_first_predicted"] - table["fraction_first"]).abs()
+    return {
+        **proportion(truth == predicted, groups).entries("accuracy"),
+        # the better of the two constant answers; the training's majority could be the worse one here
+        "accuracy_baseline": float(table["ordering"].value_counts(normalize=True).max()),
+        "balanced_accuracy": balanced_accuracy(matrix),
+        "confusion": {"labels": list(ORDERINGS), "true_by_predicted": matrix},
+        **mean_score(size_error, groups).entries("size_mae_atoms"),
+        "size_mae_baseline_atoms": float((table["n_atoms"] - training["n_atoms"].mean()).abs().mean()),
+        **mean_score(composition_error, groups).entries("composition_mae"),
+        "composition_mae_baseline": float((table["fraction_first"] - training["fraction_first"].mean()).abs().mean()),
+    }

@@ -1,0 +1,172 @@
+"""The sections of the microscope: imaging, supporting film, optics, detector.
+
+Unit suffixes stand in the key names.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from alloyscope.contracts import Engine
+from alloyscope.microscope.presets import over_preset
+from alloyscope.sections import (
+    LATER,
+    Draw,
+    Fraction,
+    FractionDraw,
+    LogUniform,
+    NonNegativeDraw,
+    PathText,
+    Positive,
+    PositiveDraw,
+    Section,
+    bounds,
+)
+from alloyscope.units import electron_wavelength_A
+
+Device = Literal["auto", "cpu", "gpu"]
+Camera = Literal["counting", "scintillator"]
+WAVE_STEP_A = 0.2  # largest step of a stored exit wave
+
+
+class OverPreset(Section):
+    """A section whose keys, where they are left out, have the values of a preset."""
+
+    section: ClassVar[str]  # its name, in a preset, too
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_preset(cls, given: Any) -> Any:
+        return over_preset(cls.section, cls.model_fields["preset"].default, cls.model_fields, given)
+
+
+class FilmSection(Section):
+    """Supporting film of amorphous carbon, made once: a periodic block, quenched from the melt at fixed density."""
+
+    share: Fraction = 0.0  # of the images that show it
+    thickness_A: PositiveDraw = 30.0  # ASSUME an ultrathin film, 3 nm
+    edge_A: float = Field(60.0, ge=10)  # of the block across the beam
+    density_g_per_cm3: float = Field(2.0, ge=1.8, le=2.3)  # evaporated carbon; the bounds are those of md/carbon.py
+    melt_K: Positive = 8000.0
+    melt_ps: Positive = 2.0
+    quench_ps: Positive = 4.0
+    settle_ps: Positive = 1.0  # at 300 K
+
+    @property
+    def block_A(self) -> tuple[float, float, float]:
+        """Edges of the block: thick enough for every draw, and for the potential's cutoff."""
+        return self.edge_A, self.edge_A, max(10.0, bounds(self.thickness_A)[1])
+
+
+class ImagingSection(OverPreset):
+    section: ClassVar[str] = "imaging"
+
+    preset: Annotated[PathText, LATER] = "corrected"  # values of the keys left out: a file of data/presets, or a path
+    engine: Engine = "batched"
+    device: Device = "auto"  # rather in the section `execution`
+    voltage_kV: Positive = 200.0
+    pixels: int = Field(128, ge=32)
+    pixel_size_A: Positive = 10 / 23  # 23 px/nm
+    grid: int = Field(384, ge=64)
+    n_slices: int = Field(20, ge=1)
+    views: int = Field(5, ge=1)
+    max_shift_A: Annotated[float, Field(ge=0)] = 4.0
+    md_chunks_per_chunk: int = Field(1, ge=1)
+    checked_waves: int = Field(1, ge=0)  # rather in the section `execution`
+    store_waves: bool = False  # exit waves beside the images, from which other optics and doses can be drawn
+    snapshots_per_image: int | None = Field(None, ge=1)  # of those md keeps, drawn for each view; None: all
+    film: FilmSection = FilmSection()
+
+    @model_validator(mode="after")
+    def _bins(self) -> Self:
+        if self.pixels % 16:
+            raise ValueError(f"pixels must be a multiple of 16, for the networks' coarsest level; got {self.pixels}")
+        if self.grid % self.pixels:
+            raise ValueError(f"grid must be a multiple of pixels ({self.pixels}); got {self.grid}")
+        return self
+
+    @property
+    def field_A(self) -> float:
+        """Edge of the field of view [Å]."""
+        return self.pixels * self.pixel_size_A
+
+    @property
+    def band_limit_per_A(self) -> float:
+        """Largest spatial frequency the multislice grid carries, two thirds of its Nyquist frequency [1/Å]."""
+        return self.grid / (3 * self.field_A)
+
+
+class OpticsSection(OverPreset):
+    """Draws per image; abTEM's names and signs, lengths in Å. Defaults: docs/physics.md §3, preset `corrected`.
+
+    The angle of each astigmatic aberration and the direction of vibration are drawn uniformly. With
+    `defocus_from_scherzer` the defocus is counted from the Scherzer defocus of the image's own C30
+    (`units.scherzer_defocus_A`).
+    """
+
+    section: ClassVar[str] = "optics"
+
+    preset: PathText = "corrected"  # as imaging.preset
+    defocus_A: Draw = (-200.0, 200.0)  # underfocus positive, defocus = −C10
+    defocus_from_scherzer: bool = False
+    C12_A: Draw = (0.0, 50.0)
+    C21_A: Draw = (0.0, 1000.0)
+    C23_A: Draw = (0.0, 1000.0)
+    C30_A: Draw = (-1.5e5, 1.5e5)
+    C32_A: Draw = 0.0
+    C34_A: Draw = 0.0
+    C41_A: Draw = 0.0
+    C43_A: Draw = 0.0
+    C45_A: Draw = 0.0
+    C50_A: Draw = 0.0
+    C52_A: Draw = 0.0
+    C54_A: Draw = 0.0
+    C56_A: Draw = 0.0
+    focal_spread_A: NonNegativeDraw = (20.0, 60.0)  # 1/e width, √2 σ
+    angular_spread_mrad: NonNegativeDraw = (0.05, 0.3)  # 1/e width, √2 σ
+    aperture_mrad: PositiveDraw = 30.0
+    vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image's position, along its widest direction
+    vibration_ratio: FractionDraw = (0.3, 1.0)  # ASSUME; across that direction: 1 is a round vibration, 0 a line
+    n_foci: int = Field(1, ge=1)  # 1: temporal envelope on the wave; more: mean intensity over as many foci
+
+    @model_validator(mode="after")
+    def _has_scherzer_focus(self) -> Self:
+        if self.defocus_from_scherzer and bounds(self.C30_A) == (0, 0):
+            raise ValueError("defocus_from_scherzer needs a C30_A other than 0; give one, or set it to false")
+        return self
+
+
+class DetectorSection(OverPreset):
+    """Draws per image. MTF(k) = (1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency."""
+
+    section: ClassVar[str] = "detector"
+
+    preset: PathText = "corrected"  # as imaging.preset
+    camera: Camera = "counting"
+    dose_e_per_A2: PositiveDraw = LogUniform(log_uniform=(1e2, 1e4))
+    mtf_c1: NonNegativeDraw = (0.0, 0.01)
+    mtf_c2: PositiveDraw = (0.3, 0.4)
+    mtf_c3: PositiveDraw = (2.4, 2.6)
+    readout_e: NonNegativeDraw = 0.0  # standard deviation per pixel
+    gain: Positive = 1.0  # stored counts per electron
+    offset: int = Field(0, ge=0)  # stored counts at zero electrons
+
+
+def aperture_faults(imaging: ImagingSection, optics: OpticsSection) -> list[str]:
+    """What is wrong with an aperture that the multislice grid does not carry."""
+    limit_mrad = 1e3 * electron_wavelength_A(imaging.voltage_kV) * imaging.band_limit_per_A
+    widest_mrad = bounds(optics.aperture_mrad)[1]
+    faults = []
+    if widest_mrad >= limit_mrad:
+        faults.append(
+            f"optics.aperture_mrad: must stay below the {limit_mrad:.1f} mrad that imaging.grid {imaging.grid} carries "
+            f"over {imaging.field_A:.1f} Å; got {widest_mrad:g}"
+        )
+    # half a grid step less than the Nyquist frequency: the aperture's edge is one step wide
+    stored_mrad = 1e3 * electron_wavelength_A(imaging.voltage_kV) * 0.5 * (1 / WAVE_STEP_A - 1 / imaging.field_A)
+    if imaging.store_waves and widest_mrad >= stored_mrad:
+        faults.append(
+            f"optics.aperture_mrad: must stay below the {stored_mrad:.1f} mrad that waves stored in steps of "
+            f"{WAVE_STEP_A:g} Å carry; got {widest_mrad:g}"
+        )
+    return faults

@@ -1,0 +1,26 @@
+"""Records: classes of which each module of a folder holds one, so that the folder is the table."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def records(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
+    """The record of each module of a package by the module's name, in alphabetical order.
+
+    Args:
+        package: Whose modules hold the records.
+        base: What they are derived from.
+    """
+    found = {}
+    for name in sorted(module.name for module in iter_modules(package.__path__)):
+        module = import_module(f"{package.__name__}.{name}")
+        (found[name],) = (
+            kind
+            for kind in vars(module).values()
+            if isinstance(kind, type) and issubclass(kind, base) and kind.__module__ == module.__name__
+        )
+    return found

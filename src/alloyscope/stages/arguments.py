@@ -1,0 +1,48 @@
+"""Arguments that several steps share."""
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from alloyscope.config.model import Config
+from alloyscope.config.read import parse
+from alloyscope.errors import ConfigError
+from alloyscope.sections import Section, parse_section
+
+S = TypeVar("S", bound=Section)
+
+
+def section(model: type[S], name: str) -> Callable[[str], S]:
+    """Parser of a config section given as JSON."""
+
+    return lambda text: parse_section(model, content(name)(text), path=name)
+
+
+def content(name: str) -> Callable[[str], Any]:
+    """Parser of an argument that is JSON."""
+
+    def parse(text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"--{name}: not JSON ({error}); got {text!r}") from None
+
+    return parse
+
+
+def add_section(parser: argparse.ArgumentParser, name: str, model: type[Section], required: bool = True) -> None:
+    """`--NAME JSON`; where a section may be left out, its defaults hold."""
+    parser.add_argument(
+        f"--{name}",
+        type=section(model, name),
+        required=required,
+        default=None if required else model(),
+        metavar="JSON",
+        help=f"section `{name}` of the config as JSON; '{{}}' for its defaults",
+    )
+
+
+def whole_config(text: str) -> Config:
+    """The whole config from JSON, with the checks across sections."""
+    return parse(content("config")(text))

@@ -1,0 +1,154 @@
+"""Take the particles of one chunk from structure files of the user's own, in place of md.
+
+Reads extended XYZ, or anything else that ASE reads; the frames of all files, in order, are the particles. Writes what
+md writes: the manifest last, beside it chunk-N.extxyz. A frame that is not one whole particle of the two species keeps
+its slot, with the reason.
+"""
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from glob import glob
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import iread
+
+from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.campaign.stages import RECIPES
+from alloyscope.config.model import ParticlesSection
+from alloyscope.contracts import OWN, Structure
+from alloyscope.errors import ConfigError, SimulationError
+from alloyscope.ids import chunk_name, particle_id
+from alloyscope.md.checks import foreign_fault, largest_cluster
+from alloyscope.md.protocols import PROTOCOLS
+from alloyscope.progress import log, progress
+from alloyscope.stages.arguments import add_section
+from alloyscope.store.atomic import checksum, digest, write_text
+from alloyscope.store.manifests import Manifest, Slot, manifest_name
+from alloyscope.store.structures import to_text
+
+
+def paths_of(patterns: Sequence[str]) -> list[Path]:
+    """Every file, patterns expanded in alphabetical order.
+
+    Raises:
+        ConfigError: a name or pattern fits no file.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = sorted(glob(pattern, recursive=True))
+        if not matches:
+            raise ConfigError(f"particles.files: no file fits {pattern!r} (from {Path.cwd()}); give paths or patterns")
+        found += [Path(match) for match in matches]
+    return found
+
+
+def frames(paths: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:
+    """Every frame with its origin, `name#frame`.
+
+    Raises:
+        ConfigError: a file is missing, damaged, or of a format that ASE does not read.
+    """
+    for path in paths:
+        try:
+            # ASE asks a database when a name begins with postgres or mysql, and takes what follows @ for an index
+            frames_in = iread(path.resolve(), index=":", do_not_split_by_at_sign=True)
+            for number, atoms in enumerate(frames_in):
+                yield f"{path.name}#{number}", atoms
+        except Exception as error:  # noqa: BLE001 - ASE's readers raise whatever their format makes them
+            raise ConfigError(
+                f"particles.files: {path} cannot be read ({type(error).__name__}: {error}); must be extended XYZ or "
+                f"another format that ase.io reads, whole"
+            ) from None
+
+
+def number_or_nan(value: object) -> float:
+    """A finite number, or NaN for whatever else a comment line holds."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan
+
+
+def structure_of(number: int, origin: str, atoms: Atoms) -> Structure:
+    """A frame as a snapshot: its largest cluster, centred; what lies apart is left out as if evaporated."""
+    kept = largest_cluster(atoms.positions)
+    elements = tuple(symbol for symbol, inside in zip(atoms.get_chemical_symbols(), kept, strict=True) if inside)
+    positions_A = np.asarray(atoms.positions[kept], dtype=np.float64)
+    protocol = str(atoms.info.get("protocol", OWN))
+    energy = atoms.calc.results.get("energy") if atoms.calc else None  # where ASE puts a file's `energy`
+    info = {
+        "particle": number,
+        "protocol": protocol if protocol in PROTOCOLS else OWN,
+        "snapshot": 0,
+        "n_atoms": len(elements),
+        "potential_energy_eV": number_or_nan(atoms.info.get("potential_energy_eV", energy)),
+        "temperature_K": number_or_nan(atoms.info.get("temperature_K")),
+        "origin": origin,
+    }
+    return Structure(elements, positions_A - positions_A.mean(axis=0), info)
+
+
+def run(
+    *, chunk: int, first: int, count: int, particles: ParticlesSection, min_cluster_fraction: float, manifest: Path
+) -> None:
+    """Write one chunk.
+
+    Raises:
+        ConfigError: the files hold fewer frames than the campaign has particles, or cannot be read.
+        StoreError: an output cannot be written.
+    """
+    watch = Stopwatch("files")
+    if manifest.name != manifest_name(chunk):
+        raise SimulationError(f"--manifest must end in {manifest_name(chunk)} for chunk {chunk}; got {manifest.name}")
+    paths = paths_of(particles.files)
+    wanted = progress(islice(frames(paths), first, first + count), count, f"files {chunk_name(chunk)}, frames")
+    slots, structures = [], []
+    for number, (origin, atoms) in enumerate(wanted, start=first):
+        fault = foreign_fault(atoms.get_chemical_symbols(), atoms.positions, particles.species, min_cluster_fraction)
+        slots.append(Slot(number, fault is None, fault, attempts=1, seconds=0.0))
+        if fault is None:
+            structures.append(structure_of(number, origin, atoms))
+        else:
+            log(f"{particle_id(number)} ({origin}): {fault}")
+    if len(slots) < count:
+        raise ConfigError(
+            f"particles.files: {len(paths)} files hold {first + len(slots)} frames; campaign.n_particles must be at "
+            f"most that"
+        )
+    made_from = digest(
+        "files", str(RECIPES["files"]), particles.as_json(), str(min_cluster_fraction), *(checksum(p) for p in paths)
+    )
+    target = manifest.with_suffix(".extxyz")
+    write_text(target, to_text(structures))
+    failures = Counter(slot.reason for slot in slots if not slot.valid)
+    Manifest(
+        stage="files",
+        chunk=chunk,
+        digest=made_from,
+        settings=made_from,
+        slots=tuple(slots),
+        files={target.name: checksum(target)},
+        counts={"particles": count, "valid": len(structures), "failed": failures.total()},
+        provenance=watch.record() | {"sections": {"particles": particles.model_dump(mode="json")}},
+    ).write(manifest)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chunk", type=int, required=True, metavar="N", help="chunk number")
+    parser.add_argument("--first", type=int, required=True, metavar="N", help="number of its first particle")
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="particles in the chunk")
+    add_section(parser, "particles", ParticlesSection)
+    parser.add_argument(
+        "--min-cluster-fraction",
+        type=float,
+        required=True,
+        metavar="X",
+        help="of the atoms in one cluster",
+    )
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="written last")

@@ -1,0 +1,155 @@
+"""Put the images through every physics gate before they are released.
+
+Reads the hrtem tables and manifests, structures.parquet, and for a sample of images their shards and structures. The
+rotations and splits of all images are tested; each image of the sample is made anew, with species swapped, slices
+halved, and by abTEM on a finer grid. Writes gates.json, every gate with its value and bounds, only if all have passed.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.contracts import Structure
+from alloyscope.errors import GateError, StoreError
+from alloyscope.ids import rng_for
+from alloyscope.imaging import gates
+from alloyscope.imaging.examination import Examination, examine_image, examine_microscope
+from alloyscope.imaging.hrtem import imager_for
+from alloyscope.microscope.settings import ImagingSection
+from alloyscope.progress import log, progress
+from alloyscope.stages.arguments import add_section
+from alloyscope.store import images as store
+from alloyscope.store.atomic import write_json
+from alloyscope.store.chunks import finished, snapshots_in, table_name
+from alloyscope.store.manifests import Manifest, manifest_name
+from alloyscope.store.structures import read_film
+from alloyscope.store.tables import read_table
+
+ASKED = ("image", "valid", *store.VECTORS["rotation"])  # columns
+
+
+def run(
+    *,
+    images: Path,
+    structures: Path,
+    labels: Path,
+    chunks: int,
+    capacity: int,
+    md_capacity: int,
+    sample: int,
+    seed: int,
+    imaging: ImagingSection,
+    out: Path,
+    film: Path | None = None,
+) -> None:
+    """Ask every gate.
+
+    Args:
+        images: Folder of the hrtem manifests, tables and shards.
+        structures: Folder of the md manifests and structures.
+        labels: Table of labels, structures.parquet.
+        chunks: Imaging chunks to release, from the first on.
+        capacity: Particles of a full imaging chunk.
+        md_capacity: Particles of a full md chunk.
+        sample: Images that are made anew.
+        seed: Seed of the campaign.
+        imaging: Engine, grid, camera.
+        out: gates.json.
+        film: Block of carbon, for images that show a film.
+
+    Raises:
+        GateError: lists every gate that failed; nothing is written.
+        StoreError: an input is missing or damaged.
+    """
+    watch = Stopwatch("gates")
+    table = pd.concat([asked_of(images, chunk) for chunk in finished(images, chunks)], ignore_index=True)
+    splits = read_table(labels, ("particle", "split"))
+    found = Examination()
+    found.ask("all images", gates.rotations_uniform, table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
+    found.ask("all particles", gates.splits_disjoint, splits["particle"], splits["split"])
+
+    # on the processor whatever made the images: the sample is small, and a second device is a second opinion
+    imager = imager_for(imaging.model_copy(update={"device": "cpu"}), film=read_film(film) if film else None)
+    shard = store.ShardShape(capacity, imaging.views, imaging.pixels)
+    rows = whole_rows(images, sampled(table[table["valid"]], sample, seed)["image"].tolist(), shard)
+    for place, (name, view) in enumerate(
+        progress(zip(rows["image_id"], store.views_of(rows)), len(rows), "images examined")
+    ):
+        job = (read_particle(structures, view.particle, md_capacity), view)
+        if place == 0:
+            examine_microscope(found, imager, job)
+        chunk, row = divmod(int(rows["image"].iloc[place]), shard.images)
+        examine_image(found, name, imager, job, store.read_unreleased(images, chunk, shard, store.CLEAN, row))
+
+    for of, gate in found.passed:
+        log(f"{of}: {gate.gate} {gate.value:.4g}, {bounds_text(gate)}: passed")
+    if found.faults:
+        raise GateError("\n".join(found.faults))
+    rows_out = [row_of(of, gate) for of, gate in found.passed]
+    write_json(out, {"gates": rows_out, "images": rows["image_id"].tolist(), "provenance": watch.record()})
+
+
+def asked_of(folder: Path, chunk: int) -> pd.DataFrame:
+    """What is asked of all images of a chunk, and no more: a million whole rows take 1.5 GB.
+
+    Raises:
+        StoreError: the chunk's manifest or table is missing or damaged.
+    """
+    Manifest.read(folder / manifest_name(chunk))
+    return read_table(folder / table_name(chunk), ASKED)
+
+
+def sampled(valid: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """Rows of the images to examine, in order."""
+    chosen = rng_for("gates", seed).choice(len(valid), min(count, len(valid)), replace=False)
+    return valid.iloc[np.sort(chosen)]
+
+
+def whole_rows(folder: Path, places: Sequence[int], shard: store.ShardShape) -> pd.DataFrame:
+    """Every column of the images at these places in the arrays, in their order."""
+    chunks = sorted({place // shard.images for place in places})
+    tables = [read_table(folder / table_name(chunk)) for chunk in chunks or [0]]
+    return pd.concat(tables).set_index("image", drop=False).loc[list(places)]
+
+
+def read_particle(folder: Path, particle: int, md_capacity: int) -> Sequence[Structure]:
+    """Snapshots of one particle.
+
+    Raises:
+        StoreError: the chunk's files differ from its manifest, or do not hold the particle.
+    """
+    manifest = Manifest.read(folder / manifest_name(particle // md_capacity))
+    if frames := snapshots_in(manifest, folder).get(particle):
+        return frames
+    raise StoreError(
+        f"{folder / manifest_name(manifest.chunk)}: holds no structure of particle {particle}, of which there are "
+        f"images; delete the manifests of hrtem and run snakemake again"
+    )
+
+
+def bounds_text(gate: gates.Passed) -> str:
+    low, high = (None if bound is None else f"{bound:.4g}" for bound in (gate.low, gate.high))
+    return f"within {low} … {high}" if low and high else f"at most {high}" if high else f"at least {low}"
+
+
+def row_of(of: str, gate: gates.Passed) -> dict[str, Any]:
+    return {"of": of, "gate": gate.gate, "value": gate.value, "low": gate.low, "high": gate.high, "passed": True}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, required=True, help="folder of hrtem manifests, tables and shards")
+    parser.add_argument("--structures", type=Path, required=True, help="folder of md manifests and structures")
+    parser.add_argument("--labels", type=Path, required=True, help="structures.parquet")
+    parser.add_argument("--chunks", type=int, required=True, help="imaging chunks to release, from the first on")
+    parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
+    parser.add_argument("--md-capacity", type=int, required=True, help="particles of a full md chunk")
+    parser.add_argument("--sample", type=int, required=True, help="images to make anew")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
+    add_section(parser, "imaging", ImagingSection)
+    parser.add_argument("--film", type=Path, nargs="?", help="block of carbon, for images that show a film")
+    parser.add_argument("--out", type=Path, required=True, help="gates.json to write")

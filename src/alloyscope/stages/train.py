@@ -1,0 +1,250 @@
+"""Train the network of one task; killed and started again, it goes on from its last whole epoch.
+
+Reads the released image set (dataset.json with images.parquet and images.zarr beside it). Learns on the split train and
+keeps the weights that score best on the split validation. Writes into --out: last.ckpt after every epoch (all that is
+needed to go on), best.ckpt (weights), metrics.csv (a row per epoch) and, last, run.json.
+"""
+
+import argparse
+import math
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from alloyscope.campaign.provenance import Stopwatch, gpu
+from alloyscope.campaign.stages import RECIPES
+from alloyscope.errors import ConfigError, StoreError
+from alloyscope.learn.data import ImageData, Released, read_released
+from alloyscope.learn.model import Card, Learner, make_trainer, new_learner, quiet_lightning
+from alloyscope.learn.networks import PIXEL_MULTIPLE
+from alloyscope.learn.task import Task
+from alloyscope.learn.tasks import TASKS
+from alloyscope.microscope.settings import DetectorSection
+from alloyscope.progress import log
+from alloyscope.sections import parse_section
+from alloyscope.stages.arguments import add_section, content
+from alloyscope.store.atomic import digest, refused, write_json, write_text
+from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
+
+LAST, BEST, METRICS, RUN = "last.ckpt", "best.ckpt", "metrics.csv", "run.json"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints written aside and renamed; Lightning's own pass through a temporary folder on another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        save_checkpoint(Path(path), checkpoint)
+
+
+class Keeper(Checkpoint):
+    """After every epoch: one row of metrics, the best weights so far, then last.ckpt, which holds both as well."""
+
+    def __init__(self, folder: Path, task: str) -> None:
+        self.folder, self.task = folder, task
+        self.rows: list[dict[str, float]] = []
+        self.best: dict[str, Any] | None = None
+        self.started = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "best": self.best, "gpu": gpu()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.best = list(state_dict["rows"]), state_dict["best"]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        row: dict[str, float] = {
+            "epoch": trainer.current_epoch,
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(time.perf_counter() - self.started, 3),
+            **values,
+        }
+        if not math.isfinite(values["train_loss"]):
+            rate = pl_module.hparams["card"]["settings"]["learning_rate"]
+            raise ConfigError(
+                f"training.{self.task}.learning_rate: must be lower; at {rate:g} the loss became {values['train_loss']}"
+            )
+        self.rows.append(row)
+        if self.best is None or row["validation_loss"] < self.best["validation_loss"]:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
+            self.best = {"epoch": row["epoch"], "validation_loss": row["validation_loss"], "state_dict": weights}
+        trainer.save_checkpoint(self.folder / LAST)
+        write_text(self.folder / METRICS, metrics_csv(self.rows))
+        log(
+            f"{self.task}: epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, {row['seconds']:.1f} s, "
+            + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
+        )
+
+
+def metrics_csv(rows: list[dict[str, float]]) -> str:
+    return pd.DataFrame(rows).to_csv(index=False)
+
+
+def resumable(path: Path, wanted: str) -> dict[str, Any] | None:
+    """The checkpoint to go on from, or None when there is none of this digest."""
+    if not path.exists():
+        return None
+    try:
+        checkpoint = load_checkpoint(path)
+    except StoreError as error:
+        log(f"{error}; starting afresh")
+        return None
+    found = checkpoint["hyper_parameters"]["card"]["digest"]
+    if found != wanted:
+        log(f"{path}: belongs to other settings or another image set ({found}, not {wanted}); starting afresh")
+        return None
+    return checkpoint
+
+
+def make_card(seed: int, task: Task, detector: DetectorSection, data: ImageData, released: Released) -> Card:
+    scale = task.scale(data.images("train").labels)
+    seen = pd.concat([released.rows("train"), released.rows("validation")])["particle"]
+    return Card(
+        task=task.name(),
+        seed=seed,
+        settings=task.model_dump(mode="json"),
+        detector=detector.model_dump(mode="json"),
+        centre=scale.centre,
+        spread=scale.spread,
+        seen=sorted(set(seen.tolist())),
+        digest=digest(
+            task.name(), str(seed), task.as_json(), detector.as_json(), released.digest, str(RECIPES["train"])
+        ),
+    )
+
+
+def fit(learner: Learner, data: ImageData, out: Path, resume: bool) -> None:
+    with quiet_lightning():
+        trainer = make_trainer(
+            max_epochs=learner.task.epochs,
+            enable_checkpointing=True,
+            callbacks=[Keeper(out, learner.card.task)],
+            plugins=[WholeFiles()],
+        )
+        try:
+            trainer.fit(learner, datamodule=data, ckpt_path=out / LAST if resume else None, weights_only=True)
+        except SIGTERMException:
+            # preempted: Lightning ends after the batch, but with exit code 0
+            epoch = trainer.current_epoch + 1
+            log(f"{learner.card.task}: ended by SIGTERM in epoch {epoch}; snakemake again goes on there")
+            raise SystemExit(128 + signal.SIGTERM) from None
+
+
+def clear(out: Path) -> None:
+    """Remove what an earlier training with other settings left."""
+    try:
+        for name in (RUN, BEST, METRICS, LAST):
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(refused(out, error)) from None
+
+
+def run(
+    *,
+    task: str,
+    seed: int,
+    dataset: Path,
+    settings: Mapping[str, Any],
+    detector: DetectorSection,
+    loader_workers: int,
+    out: Path,
+) -> None:
+    """Train one network.
+
+    Args:
+        task: Its name.
+        seed: Of weights, order and fresh noise.
+        dataset: dataset.json of the image set.
+        settings: Section of the task.
+        detector: Draws of dose and camera, for fresh noise.
+        loader_workers: Processes that read images.
+        out: Folder of this run.
+
+    Raises:
+        ConfigError: the settings are faulty, the images do not fit the network, or the loss became infinite.
+        ContractError: a split is empty, or a label is missing.
+        StoreError: an input is missing or damaged, or an output cannot be written.
+    """
+    watch = Stopwatch("train")
+    record = parse_section(TASKS[task], settings, "settings")
+    released = read_released(dataset)
+    shape = released.clean.shape
+    if any(edge % PIXEL_MULTIPLE for edge in shape[1:]):
+        raise ConfigError(f"imaging.pixels must be a multiple of {PIXEL_MULTIPLE} to train on; got {shape[1:]}")
+    data = ImageData(released, record, detector, seed=seed, loader_workers=loader_workers)
+    card = make_card(seed, record, detector, data, released)
+    checkpoint = resumable(out / LAST, card.digest)
+    if checkpoint is None:
+        clear(out)
+    else:
+        data.first_epoch = checkpoint["epoch"] + 1
+    if data.first_epoch < record.epochs:
+        fit(new_learner(card), data, out, resume=checkpoint is not None)
+    finish(out, card, released, watch)
+
+
+def finish(out: Path, card: Card, released: Released, watch: Stopwatch) -> None:
+    """Write best.ckpt, metrics.csv and run.json from last.ckpt alone, so that they agree after any interruption."""
+    last = load_checkpoint(out / LAST)
+    state = next(state for name, state in last["callbacks"].items() if name.startswith(Keeper.__name__))
+    best, rows = state["best"], state["rows"]
+    kept = ("hyper_parameters", "hparams_name", "pytorch-lightning_version")
+    save_checkpoint(
+        out / BEST,
+        {name: last[name] for name in kept if name in last}
+        | {"state_dict": best["state_dict"], "epoch": best["epoch"], "global_step": last["global_step"]},
+    )
+    write_text(out / METRICS, metrics_csv(rows))
+    record = watch.record()
+    record["gpu"] = record["gpu"] or state.get("gpu")  # with nothing left to train this process has touched none
+    write_json(
+        out / RUN,
+        {
+            "task": card.task,
+            "seed": card.seed,
+            "digest": card.digest,
+            "settings": card.settings,
+            "splits": {
+                name: {"particles": int(rows_of["particle"].nunique()), "images": len(rows_of)}
+                for name, rows_of in released.table.groupby("split")
+            },
+            "epochs": len(rows),
+            "best_epoch": best["epoch"],
+            "parameters": sum(tensor.numel() for tensor in best["state_dict"].values()),
+            "seconds_per_epoch": [row["seconds"] for row in rows],
+            "scaling": {
+                name: [centre, spread] for name, centre, spread in zip(card.record.scaled, card.centre, card.spread)
+            },
+            "last_epoch": rows[-1],
+            "provenance": record,
+        },
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", choices=list(TASKS), required=True)
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="seed of weights, order and fresh noise")
+    parser.add_argument("--dataset", type=Path, required=True, metavar="FILE", help="dataset.json of the image set")
+    parser.add_argument(
+        "--settings", type=content("settings"), required=True, metavar="JSON", help="section of the task as JSON"
+    )
+    add_section(parser, "detector", DetectorSection)
+    parser.add_argument(
+        "--loader-workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that read images",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this run")

@@ -1,0 +1,42 @@
+"""Every descriptor of a particle: chemical order, shape, surface."""
+
+from alloyscope.contracts import Structure
+from alloyscope.structure import order, shape
+from alloyscope.structure.neighbours import CLASSES
+
+DESCRIPTORS = (
+    "eta",
+    "d_com_A",
+    "R_g_A",
+    "d_com_over_Rg",
+    "coverage",
+    "radial_segregation_A",
+    "mixing_sigma",
+    "warren_cowley_alpha",
+    "surface_fraction_first",
+    "surface_fraction_second",
+    "largest_cluster_fraction",
+)
+
+
+RELAXED = (*(f"cna_{name}" for name in CLASSES), "inherent_energy_eV")
+
+
+def descriptors(structure: Structure, species: tuple[str, str]) -> dict[str, float]:
+    """Every descriptor of a snapshot, by the names of `DESCRIPTORS`."""
+    body = shape.Nanoparticle.of(structure, species)
+    bonds = order.Bonds.of(body)
+    d_com, R_g = order.centre_distance_A(body), body.radius_of_gyration_A
+    return {
+        "eta": order.eta(body),
+        "d_com_A": d_com,
+        "R_g_A": R_g,
+        "d_com_over_Rg": d_com / R_g,
+        "coverage": order.coverage(body),
+        "radial_segregation_A": order.radial_segregation_A(body),
+        "mixing_sigma": bonds.mixing,
+        "warren_cowley_alpha": bonds.warren_cowley,
+        "surface_fraction_first": shape.surface_fraction(body, body.first),
+        "surface_fraction_second": shape.surface_fraction(body, ~body.first),
+        "largest_cluster_fraction": shape.largest_cluster_fraction(body),
+    }
