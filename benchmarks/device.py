@@ -1,9 +1,10 @@
 """All that only a GPU can show, in order of worth, in some minutes: `python benchmarks/device.py --minutes 9`.
 
 Each step is a process with a time limit of its own. It writes its figures at once, with the card, the driver and the
-versions, to a file of its own in --out; `alloyscope record --bench results/bench/device 'device_*'` quotes them. A step
-whose packages are missing is left out and named; envs/device-wheels.txt lists them. The steps that need least come
-first, and this file needs nothing but Python. `--rehearse` does everything small on a CPU, within two minutes.
+versions, to a file of its own in --out; `python -m benchmarks.record --bench results/bench/device 'device_*'` quotes
+them. A step whose packages are missing is left out and named; envs/device-wheels.txt lists them. The steps that need
+least come first, and this file needs nothing but Python. `--rehearse` does everything small on a CPU, within two
+minutes.
 """
 
 import argparse

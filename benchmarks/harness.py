@@ -1,6 +1,6 @@
 """What the benchmarks share: figures, the file they are written to, the table that is printed.
 
-`python benchmarks/NAME.py` writes results/bench/NAME.json; `alloyscope record` quotes figures from there.
+`python benchmarks/NAME.py` writes results/bench/NAME.json; `python -m benchmarks.record` quotes figures from there.
 """
 
 import argparse

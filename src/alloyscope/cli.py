@@ -35,7 +35,7 @@ STAGES = (
     "report",
     "account",
 )
-COMMANDS = ("config", *STAGES, "verify", "export", "status", "doctor", "record")
+COMMANDS = ("config", *STAGES, "verify", "export", "status", "doctor")
 
 
 def summary(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a benchmark writes is what it prints, and what `alloyscope record` takes."""
+"""What a benchmark writes is what it prints, and what `python -m benchmarks.record` takes."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import pytest
 from harness import Figure
 
 from alloyscope.errors import AlloyscopeError, ConfigError
-from alloyscope.steps.record_files import benchmarks
+from benchmarks.record.files import benchmarks
 
 FIGURES = {
     "speed": Figure.median([3.0, 1.0, 2.5], "", "the other way"),

@@ -16,23 +16,23 @@ from alloyscope.config import Config, Protocol, Task
 from alloyscope.errors import StoreError
 from alloyscope.intervals import NORMAL_95, wilson_interval
 from alloyscope.plan import imaging_capacity, n_chunks
-from alloyscope.steps.record_page import Result
 from alloyscope.store.atomic import checksum, digest, read_json
 from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all, read_campaign
 from alloyscope.store.tables import read_table
+from benchmarks.record.page import Result
 
 STAMP = "%Y-%m-%dT%H:%M:%S%z"
 
 
 @dataclass(frozen=True)
-class Campaign:
+class RecordedCampaign:
     """A finished campaign's folder and config."""
 
     folder: Path
     config: Config
 
     @classmethod
-    def read(cls, folder: Path) -> "Campaign":
+    def read(cls, folder: Path) -> "RecordedCampaign":
         return cls(folder, read_campaign(folder))
 
     @property
@@ -63,13 +63,13 @@ class Campaign:
         )
 
 
-Measure = Callable[[Campaign], Result]
+Measure = Callable[[RecordedCampaign], Result]
 
 
 def score(task: Task, key: str, unit: str) -> Measure:
     """A score of the first run's evaluation on the test split, with its 95 % interval."""
 
-    def measure(campaign: Campaign) -> Result:
+    def measure(campaign: RecordedCampaign) -> Result:
         run = f"seed-{campaign.config.training.seeds[0]}"
         path = campaign.folder / "evaluation" / task / run / "metrics.json"
         metrics = read_json(path)
@@ -81,13 +81,13 @@ def score(task: Task, key: str, unit: str) -> Measure:
     return measure
 
 
-def _manifests(campaign: Campaign, place: str, capacity: int) -> tuple[Path, list[Manifest]]:
+def _manifests(campaign: RecordedCampaign, place: str, capacity: int) -> tuple[Path, list[Manifest]]:
     total = n_chunks(campaign.config.campaign.n_particles, capacity)
     found = finished(campaign.folder / place, total)
     return campaign.folder / place / manifest_name(found[-1]), read_all(campaign.folder / place, found)
 
 
-def md_core_s_per_particle(campaign: Campaign) -> Result:
+def md_core_s_per_particle(campaign: RecordedCampaign) -> Result:
     """Core-seconds inside LAMMPS for one particle, failed attempts included; low and high are the chunks' extremes."""
     path, manifests = _manifests(campaign, "structures", campaign.config.md.particles_per_chunk)
     chunks = [statistics.fmean(slot.seconds for slot in manifest.slots) for manifest in manifests]
@@ -95,7 +95,7 @@ def md_core_s_per_particle(campaign: Campaign) -> Result:
     return campaign.result(mean, min(chunks), max(chunks), "s", path, manifests[-1].provenance)
 
 
-def images_per_core_s(campaign: Campaign) -> Result:
+def images_per_core_s(campaign: RecordedCampaign) -> Result:
     """Images per core-second of the whole step, checks and writing included; low and high are the chunks' extremes."""
     path, manifests = _manifests(campaign, "hrtem", imaging_capacity(campaign.config))
     made = [len(manifest.valid_particles) * campaign.config.imaging.views for manifest in manifests]
@@ -105,7 +105,7 @@ def images_per_core_s(campaign: Campaign) -> Result:
     return campaign.result(sum(made) / sum(spent), min(rates), max(rates), "1/s", path, provenance)
 
 
-def wall_s(campaign: Campaign) -> Result:
+def wall_s(campaign: RecordedCampaign) -> Result:
     """From the start of the first job to the end of the report, pauses included."""
     first = read_json(campaign.folder / "potential" / "validation.json")["provenance"]
     page = campaign.folder / "report" / "index.html"
@@ -185,7 +185,7 @@ STATISTICS: dict[str, OfTable] = {
 def statistic(name: str) -> Measure:
     """A number of STATISTICS, from structures.parquet."""
 
-    def measure(campaign: Campaign) -> Result:
+    def measure(campaign: RecordedCampaign) -> Result:
         path = campaign.folder / "structures" / "structures.parquet"
         value, low, high = STATISTICS[name](read_table(path))
         if not all(math.isfinite(number) for number in (value, low, high) if number is not None):
@@ -211,5 +211,5 @@ OWN: dict[str, Measure] = {  # recorded with the campaign's name in front: demo_
 }
 
 
-def measures(campaign: Campaign) -> dict[str, Measure]:
+def measures(campaign: RecordedCampaign) -> dict[str, Measure]:
     return SCORES | {f"{campaign.name}_{name}": measure for name, measure in OWN.items()}

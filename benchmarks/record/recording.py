@@ -1,12 +1,5 @@
-"""Record measured numbers in docs/results.json and render docs/results.md.
+"""What can be recorded, and how docs/results.json and docs/results.md take it."""
 
-Takes each named number from the files of a run, with its commit, config digest and the checksum of the file it comes
-from; nothing is typed. A campaign (--from) gives scores, costs and statistics of its particles; `make bench` gives the
-figures in results/bench; `alloyscope potential` gives validation_SET, every check of a parameter set. setup_s is read
-off the environment that make set up in this folder. A name with * stands for every known one that fits.
-"""
-
-import argparse
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -16,10 +9,10 @@ from pathlib import Path
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.parameters import parameter_set
 from alloyscope.provenance import commit
-from alloyscope.steps.record_campaign import OWN, SCORES, STAMP, Campaign, Measure, measures
-from alloyscope.steps.record_files import benchmarks, validation, validation_name
-from alloyscope.steps.record_page import VALIDATION, Result, render
 from alloyscope.store.atomic import checksum, read_json, write_json, write_text
+from benchmarks.record.campaign import STAMP, Measure, RecordedCampaign, measures
+from benchmarks.record.files import benchmarks, validation, validation_name
+from benchmarks.record.page import VALIDATION, Result, render
 
 BENCH = Path("results/bench")
 
@@ -54,7 +47,7 @@ def setup() -> dict[str, Result]:
 MACHINE: dict[str, Source] = {"setup_s": setup}
 
 
-def _measured(name: str, measure: Measure, campaign: Campaign) -> dict[str, Result]:
+def _measured(name: str, measure: Measure, campaign: RecordedCampaign) -> dict[str, Result]:
     return {name: measure(campaign)}
 
 
@@ -62,7 +55,7 @@ def _read(name: str, result: Result) -> dict[str, Result]:
     return {name: result}
 
 
-def sources(campaign: Campaign | None, bench: Path, validations: Sequence[Path]) -> dict[str, Source]:
+def sources(campaign: RecordedCampaign | None, bench: Path, validations: Sequence[Path]) -> dict[str, Source]:
     """Every name that can be recorded, with what measures it (and perhaps others with it)."""
     known: dict[str, Source] = {}
     if campaign is not None:
@@ -124,7 +117,7 @@ def run(
         ConfigError: a name is unknown, or needs a campaign's folder.
         StoreError: files are missing or damaged, or come from uncommitted code.
     """
-    campaign = None if folder is None else Campaign.read(folder)
+    campaign = None if folder is None else RecordedCampaign.read(folder)
     known = sources(campaign, bench, validations)
     hint = "; --from FOLDER adds a campaign's own, --validation FOLDER a potential's, make bench the benchmarks'"
     wanted = chosen(names, known, hint)
@@ -138,36 +131,3 @@ def run(
     write_json(path, entries)
     write_text(docs / "results.md", render(read_json(path)))
     return found
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    own = ", ".join(f"CAMPAIGN_{name}" for name in OWN)
-    parser.add_argument(
-        "names",
-        nargs="+",
-        metavar="NAME",
-        help=f"of {', '.join((*SCORES, *MACHINE))}, {own}, validation_SET, and the figures of make bench",
-    )
-    parser.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help="results folder of a campaign")
-    parser.add_argument("--bench", type=Path, default=BENCH, metavar="FOLDER", help=f"default: {BENCH}")
-    parser.add_argument(
-        "--validation",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="where alloyscope potential left validation.json; may be given several times",
-    )
-    parser.add_argument("--docs", type=Path, default=Path("docs"), metavar="FOLDER", help="default: docs")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    found = run(
-        folder=arguments.folder,
-        names=arguments.names,
-        docs=arguments.docs,
-        bench=arguments.bench,
-        validations=arguments.validation,
-    )
-    for name, result in found.items():
-        print(f"{name}: {result.value:.4g} {result.unit}".rstrip())

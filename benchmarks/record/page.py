@@ -37,9 +37,9 @@ value that has not been looked up again.
 """
 HEAD = """# Measured results
 
-Rendered from `docs/results.json` by `alloyscope record`; edit neither. Intervals are 95 % for scores and statistics,
-the extremes of chunks or runs for costs and benchmarks, unless `against` says otherwise. Every entry comes from a
-committed state of the code, which stands beside its command.
+Rendered from `docs/results.json` by `python -m benchmarks.record`; edit neither. Intervals are 95 % for scores and
+statistics, the extremes of chunks or runs for costs and benchmarks, unless `against` says otherwise. Every entry comes
+from a committed state of the code, which stands beside its command.
 """
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,12 @@ import pytest
 
 from alloyscope.config import parse
 from alloyscope.errors import ConfigError, StoreError
-from alloyscope.steps import record
-from alloyscope.steps.record import run
-from alloyscope.steps.record_page import PAGES, page_of, render
 from alloyscope.store.atomic import checksum, digest, write_json
 from alloyscope.store.manifests import Manifest, Slot
+from benchmarks.record import recording
+from benchmarks.record.__main__ import main
+from benchmarks.record.page import PAGES, page_of, render
+from benchmarks.record.recording import run
 
 CAMPAIGN: dict[str, Any] = {
     "campaign": {"name": "small", "n_particles": 4},
@@ -166,14 +169,14 @@ def test_unfinished_campaign_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_committed_page_agrees_with_the_numbers(root: Path) -> None:
     entries = read(root / "docs")
     assert (root / "docs" / "results.md").read_text() == render(entries), (
-        "docs/results.md differs from docs/results.json; mend: alloyscope record --from results/demo NAME"
+        "docs/results.md differs from docs/results.json; mend: python -m benchmarks.record --from results/demo NAME"
     )
     assert all(entry["artefact"].count(" sha256:") == 1 for entry in entries.values())
     assert [name for name, entry in entries.items() if entry["commit"].endswith("+")] == []
 
 
 def test_setup_time_is_read_off_the_stamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "commit", lambda: "abc")
+    monkeypatch.setattr(recording, "commit", lambda: "abc")
     with pytest.raises(StoreError, match=r"pyvenv\.cfg: missing; run make demo or make test"):
         run(folder=None, names=["setup_s"], docs=tmp_path)
     (tmp_path / ".venv").mkdir()
@@ -325,3 +328,18 @@ def test_every_name_has_its_section() -> None:
     }
     assert {name: page_of(name) for name in names} == names
     assert set(names.values()) == set(PAGES)
+
+
+def test_command_line_names_what_it_recorded(bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["md_worker_MB", "--bench", str(bench), "--docs", str(tmp_path)])
+    assert capsys.readouterr().out == "md_worker_MB: 3 MB\n"
+    assert read(tmp_path).keys() == {"md_worker_MB"}
+
+
+def test_what_a_user_can_mend_is_one_line_and_code_2(root: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "benchmarks.record", "nothing"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+    assert answer.stderr.startswith("python -m benchmarks.record: unknown names: nothing; known are ")

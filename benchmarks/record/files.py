@@ -7,8 +7,8 @@ from pathlib import Path
 from alloyscope.config import PotentialSection
 from alloyscope.errors import StoreError
 from alloyscope.sections import parse_section
-from alloyscope.steps.record_page import VALIDATION, Result
 from alloyscope.store.atomic import checksum, read_json
+from benchmarks.record.page import VALIDATION, Result
 
 
 def benchmarks(folder: Path) -> dict[str, Result]:

@@ -1,0 +1,1 @@
+"""`python -m benchmarks.record` writes measured numbers to docs/results.json and renders docs/results.md."""
