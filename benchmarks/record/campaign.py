@@ -19,6 +19,7 @@ from alloyscope.plan import imaging_capacity, n_chunks
 from alloyscope.store.atomic import checksum, digest, read_json
 from alloyscope.store.manifests import Manifest, finished, manifest_name, read_all, read_campaign
 from alloyscope.store.tables import read_table
+from benchmarks.campaign_command import command_of
 from benchmarks.record.page import Result
 
 STAMP = "%Y-%m-%dT%H:%M:%S%z"
@@ -41,11 +42,7 @@ class RecordedCampaign:
 
     @property
     def command(self) -> str:
-        if self.name == "demo":
-            return "make demo"
-        overlay = f"workflow/campaigns/{self.name}.yaml"
-        laid_over = f" --configfile {overlay}" if Path(overlay).exists() else ""
-        return f"snakemake --profile profiles/local{laid_over}"
+        return command_of(self.config)
 
     def result(
         self, value: float, low: float | None, high: float | None, unit: str, artefact: Path, provenance: dict[str, Any]
