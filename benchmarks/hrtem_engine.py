@@ -217,7 +217,11 @@ def against_earlier(repeats: int) -> dict[str, Figure]:
 
     image()
     ratios = [EARLIER_CORE_S / core_s(image) for _ in range(repeats)]
-    return {"hrtem_speed_96": Figure.median(ratios, "", f"{EARLIER_CORE_S} core-seconds; 96², 15 slices, 459 atoms")}
+    return {
+        "hrtem_speed_96": Figure.median(
+            ratios, "", f"{EARLIER_CORE_S} core-seconds of an earlier program [memory]; 96², 15 slices, 459 atoms"
+        )
+    }
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ Short form: python benchmarks/md_cost.py --cost 2 --small 4 --ingredients 1 --at
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,9 +26,11 @@ import md_agreement
 import md_law
 import md_plain
 import numpy as np
+from campaign_command import command_of
 from harness import Figure
 from md_runs import PLAIN_POINTS, PLAIN_SKIN_A, Ours, Pair, PLAIN_TIMESTEP_fs, Workplace, pairs, pick
 
+from alloyscope.campaign.folder import read_campaign
 from alloyscope.config.model import Config, ParticlesSection
 from alloyscope.config.read import load
 from alloyscope.errors import SimulationError
@@ -184,7 +187,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(full, arguments, Path(folder))
     log(f"{(time.perf_counter() - started) / 60:.0f} min")
-    harness.publish("md_cost", figures, arguments.out, digest(full.as_json()))
+    command = harness.line_of("md_cost", sys.argv[1:])
+    if arguments.folder:  # nobody finds the same particles there without the campaign that made them
+        command = f"{command_of(read_campaign(arguments.folder))} && {command}"
+    harness.publish("md_cost", figures, arguments.out, digest(full.as_json()), command)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def bulk_melting(lmp: Any, element: Element, hold_ps: float) -> Figure:
     if len(found) < 2:
         raise SimulationError(f"{element.symbol}: no lasting coexistence in {MOST_RUNS} runs; make CELLS larger")
     # the first still carries the guess
-    return Figure.median(found[1:], "K", f"coexistence; experiment {EXPERIMENT_K[element.symbol]} K")
+    return Figure.median(found[1:], "K", f"coexistence; experiment {EXPERIMENT_K[element.symbol]} K [memory]")
 
 
 def frozen(lmp: Any) -> bool:

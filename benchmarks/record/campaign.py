@@ -17,11 +17,11 @@ from alloyscope.campaign.folder import read_campaign
 from alloyscope.config.model import Config
 from alloyscope.errors import StoreError
 from alloyscope.intervals import NORMAL_95, wilson_interval
-from alloyscope.md.protocols import PROTOCOLS
 from alloyscope.store.atomic import checksum, digest, read_json
 from alloyscope.store.chunks import finished, read_all
 from alloyscope.store.manifests import Manifest, manifest_name
 from alloyscope.store.tables import read_table
+from benchmarks.campaign_command import command_of
 from benchmarks.record.page import Result
 
 STAMP = "%Y-%m-%dT%H:%M:%S%z"
@@ -44,11 +44,7 @@ class RecordedCampaign:
 
     @property
     def command(self) -> str:
-        if self.name == "demo":
-            return "make demo"
-        overlay = f"workflow/campaigns/{self.name}.yaml"
-        laid_over = f" --configfile {overlay}" if Path(overlay).exists() else ""
-        return f"snakemake --profile profiles/local{laid_over}"
+        return command_of(self.config)
 
     def result(
         self, value: float, low: float | None, high: float | None, unit: str, artefact: Path, provenance: dict[str, Any]

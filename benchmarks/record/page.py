@@ -32,14 +32,14 @@ HEADLINES = {  # what a reader looks for first, those that have been measured
 DETAIL = re.compile("(energy|force) error")  # checks of the table against its formula, counted and not shown
 VALIDATION_HEAD = """\
 `alloyscope potential` compares each set through LAMMPS on the table with the formula, with values computed elsewhere
-and with experiments. An asterisk marks a value outside the tolerance of one of them; [memory] marks an experimental
-value that has not been looked up again.
+and with experiments. An asterisk marks a value outside the tolerance of one of them.
 """
 HEAD = """# Measured results
 
 Rendered from `docs/results.json` by `python -m benchmarks.record`; edit neither. Intervals are 95 % for scores and
 statistics, the extremes of chunks or runs for costs and benchmarks, unless `against` says otherwise. Every entry comes
-from a committed state of the code, which stands beside its command.
+from a committed state of the code, which stands beside its command. [memory] marks a value of others that has not been
+looked up again.
 """
 
 
