@@ -141,7 +141,7 @@ def tree_core_s() -> float:
 class Pair:
     """One particle both ways."""
 
-    planned_particle: Particle
+    particle: Particle
     ours: Trajectory
     plain: Trajectory
     ours_core_s: float

@@ -17,6 +17,7 @@ from alloyscope.campaign.folder import read_campaign
 from alloyscope.config.model import Config
 from alloyscope.errors import StoreError
 from alloyscope.intervals import NORMAL_95, wilson_interval
+from alloyscope.md.protocols import PROTOCOLS
 from alloyscope.store.atomic import checksum, digest, read_json
 from alloyscope.store.chunks import finished, read_all
 from alloyscope.store.manifests import Manifest, manifest_name

@@ -19,7 +19,8 @@ from alloyscope.errors import SimulationError
 from alloyscope.lammps import commands
 from alloyscope.lammps.commands import Segment, Simulation, System
 from alloyscope.lammps.start import load_lammps
-from alloyscope.md import build, checks, protocols
+from alloyscope.md import build, checks
+from alloyscope.md.simulation import simulation
 from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 
@@ -42,7 +43,7 @@ def potential(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(protocol: str, potential: Path) -> Simulation:
     particle = Particle(3, protocol, ("Ag", "Co"), (18, 12))
-    return protocols.simulation(particle, MdSection.model_validate(SHORT), AGCO, potential, 1, 0)
+    return simulation(particle, MdSection.model_validate(SHORT), AGCO, potential, 1, 0)
 
 
 def test_same_settings_give_the_same_trajectory(potential: Path, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from scipy.spatial.transform import Rotation
 from alloyscope.contracts import Structure
 from alloyscope.errors import GateError
 from alloyscope.imaging import gates
+from alloyscope.imaging.box import Slab
+from alloyscope.imaging.examination import flight_between_A, fringe_kept
+from alloyscope.imaging.hrtem import imager_for
 from alloyscope.microscope.settings import ImagingSection
 from alloyscope.microscope.views import rotation
 from alloyscope.units import electron_wavelength_A
@@ -24,9 +27,11 @@ def silver(scale: float = 1.0) -> Structure:
     return Structure(("Ag",) * len(atoms), scale * atoms.positions, {})
 
 
-@pytest.mark.parametrize("voltage_kV", [80.0, 200.0, 300.0])
-def test_wavelength(voltage_kV: float) -> None:
-    gates.wavelength_is_relativistic(electron_wavelength_A(voltage_kV), voltage_kV)
+@pytest.mark.parametrize(("voltage_kV", "wavelength_A"), [(80.0, 0.041757), (200.0, 0.025079), (300.0, 0.019687)])
+def test_wavelength(voltage_kV: float, wavelength_A: float) -> None:
+    """As in the tables of textbooks, e.g. Kirkland, Advanced Computing in Electron Microscopy, table 2.2."""
+    assert electron_wavelength_A(voltage_kV) == pytest.approx(wavelength_A, rel=3e-5)
+    gates.wavelength_is_relativistic(wavelength_A, voltage_kV, tolerance=3e-5)
 
 
 def test_wavelength_without_relativity_is_stopped() -> None:
@@ -103,11 +108,23 @@ def test_image_of_something_else_is_stopped() -> None:
         gates.image_is_remade(stripes(0.1), stripes(0.11))
 
 
-def test_atoms_in_other_slices_are_stopped() -> None:
-    depths = np.array([0.1, 2.4, 9.9])
-    assert gates.atoms_in_their_slices(depths, np.array([0, 0, 3]), 10.0, 4).value == pytest.approx(0.46)
-    with pytest.raises(GateError, match=r"spread over the 4 slices by their depth; one lies 3\.46 slices"):
-        gates.atoms_in_their_slices(depths, np.array([0, 0, 0]), 10.0, 4)
+def test_atoms_that_scatter_at_another_depth_are_stopped() -> None:
+    assert gates.atoms_scatter_at_their_depth(19.0, 20.0, 2.0).value == pytest.approx(0.5)
+    with pytest.raises(GateError, match=r"atoms 20\.0 Å apart along the beam .* within a slice of 2\.00 Å; got 0\.0"):
+        gates.atoms_scatter_at_their_depth(0.0, 20.0, 2.0)
+
+
+def test_depth_and_fringe_are_those_of_the_engine() -> None:
+    """Both engines: two atoms 30 Å apart scatter 30 Å apart; a fringe beyond the grid's limit is cut."""
+    imaging = ImagingSection(pixels=64, grid=128, pixel_size_A=0.3, n_slices=15, device="cpu")
+    for engine in ("batched", "abtem"):
+        imager = imager_for(imaging.model_copy(update={"engine": engine}))
+        box = Slab(0, ("Ag", "Co"), np.array([[9.6, 9.6, 2.0], [9.6, 9.6, 32.0]]), imaging.field_A, 34.0)
+        assert flight_between_A(imager, box) == pytest.approx(30.0, abs=34.0 / 15)
+        assert fringe_kept(imager, 0.49) > 0.999
+        gates.fringe_passes_engine(fringe_kept(imager, 0.49), 0.49)
+        with pytest.raises(GateError, match=r"must carry the fringe of 2\.500 1/Å; it leaves 0\.0%"):
+            gates.fringe_passes_engine(fringe_kept(imager, 2.5), 2.5)
 
 
 def test_planned_rotations_are_uniform() -> None:
@@ -139,8 +156,9 @@ def test_rotations_of_another_distribution_are_stopped(fault: Callable[[np.rando
         gates.rotations_uniform(fault(np.random.default_rng(0)))
 
 
-def test_particle_in_two_splits_is_stopped() -> None:
-    splits = pd.Series(["train", "train", "test", "test"])
-    gates.splits_disjoint(pd.Series([0, 0, 1, 2]), splits)
-    with pytest.raises(GateError, match="1 are in several, the first is particle 1 in test, train"):
-        gates.splits_disjoint(pd.Series([0, 1, 1, 2]), splits)
+def test_a_structure_in_two_splits_is_stopped() -> None:
+    """The same structure under two numbers, as a user's files can hold it."""
+    table = pd.DataFrame({"particle": range(4), "split": ["train", "train", "test", "test"], "R_g_A": [1.0, 1, 2, 3]})
+    assert gates.no_twins_across_splits(table, ["R_g_A"]).value == 0
+    with pytest.raises(GateError, match="3 particles equal one of another split, the first are 0, 1"):
+        gates.no_twins_across_splits(table.assign(R_g_A=[1.0, 1, 1, 3]), ["R_g_A"])

@@ -18,7 +18,8 @@ from alloyscope.lammps import commands, pool
 from alloyscope.lammps.commands import Segment, Simulation, System, Trajectory
 from alloyscope.lammps.pool import RunFailure, WorkerPool
 from alloyscope.lammps.start import load_lammps
-from alloyscope.md import build, checks, protocols
+from alloyscope.md import build, checks
+from alloyscope.md.simulation import simulation
 from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 
@@ -40,7 +41,7 @@ def short_run(potential: Path, segment: Segment, n_atoms: int = 20) -> Simulatio
 
 def test_timestep_follows_temperature():
     md = MdSection()
-    segments = list(protocols.ramp(7500, 300, 72, 20.0, md))
+    segments = list(md.ramp(7500, 300, 72, 20.0))
     assert [segment.timestep_fs for segment in segments] == [1, 2, 3, 4]
     assert sum(segment.duration_ps for segment in segments) == pytest.approx(72)
     assert segments[0].duration_ps == pytest.approx(72 * 3500 / 7200)
@@ -51,7 +52,7 @@ def test_timestep_follows_temperature():
 def test_both_protocols_keep_number_and_composition():
     for protocol in ("gas_quench", "droplets"):
         planned = Particle(7, protocol, ("Ag", "Co"), (31, 22))
-        runs = [protocols.simulation(planned, MdSection(), AGCO, Path("x"), 1, attempt) for attempt in (0, 1)]
+        runs = [simulation(planned, MdSection(), AGCO, Path("x"), 1, attempt) for attempt in (0, 1)]
         for run in runs:
             assert np.bincount(run.system.types).tolist() == [31, 22]
         assert runs[0].seed != runs[1].seed
@@ -187,7 +188,7 @@ def test_droplets_that_drift_apart_are_held_at_the_contact_temperature(potential
 
     planned = Particle(7, "droplets", ("Ag", "Co"), (12, 10))
     md = MdSection()
-    segments = protocols.simulation(planned, md, AGCO, potential, 1, 0).segments
+    segments = simulation(planned, md, AGCO, potential, 1, 0).segments
     (join,) = [segment for segment in segments if segment.rearrange is not None]
     assert isinstance(join.done, checks.OneCluster)
     assert join.max_repeats == md.droplets.max_holds == 4

@@ -21,6 +21,8 @@ from alloyscope.structure.shape import Nanoparticle
 
 AGCO = parameter_set("AgCo")
 
+AIMS = {"gas_quench": "core_shell", "droplets": "janus"}
+
 
 def body(positions, first, diameter=1.0):
     positions = np.asarray(positions, dtype=float)
@@ -161,7 +163,7 @@ def test_one_species_has_no_order():
     assert math.isnan(shape.surface_fraction(pure, ~pure.first))
     nothing = np.array([math.nan])
     for ordering in ("d_com", "eta"):
-        assert order.label(LabelsSection(ordering=ordering), ["droplets"], nothing, nothing).tolist() == [None]
+        assert order.label(LabelsSection(ordering=ordering), ["droplets"], AIMS, nothing, nothing).tolist() == [None]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_one_species_has_no_order():
 def test_configuration_chooses_the_label(ordering, expected):
     labels = LabelsSection(ordering=ordering, d_com_over_Rg_limit=0.5)
     protocols = ["gas_quench", "droplets", "droplets", "a protocol that aims at nothing"]
-    found = order.label(labels, protocols, np.array([-0.1, 0.1, np.nan, 0.2]), np.array([0.3, 0.5, np.nan, 0.0]))
+    found = order.label(labels, protocols, AIMS, np.array([-0.1, 0.1, np.nan, 0.2]), np.array([0.3, 0.5, np.nan, 0.0]))
     assert found.tolist() == expected
 
 

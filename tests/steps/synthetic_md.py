@@ -96,6 +96,8 @@ def labels_table(particles: int) -> pd.DataFrame:
             "n_first": 12,
             "n_second": 1,
             "fraction_first": 12 / 13,
+            "R_g_A": 2.0 + 0.01 * np.arange(particles),
+            "d_com_A": 0.1,
         }
     )
 

@@ -176,7 +176,7 @@ def hostile_pages(tmp_path_factory):
         content = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps(hostile(content)))
     (folder / "hrtem" / "gates.json").write_text(
-        json.dumps({"gates": [{"of": "all", "gate": SCRIPT, "value": 1, "low": 1, "high": None, "passed": True}]})
+        json.dumps({"gates": [{"of": "all", "gate": SCRIPT, "value": 1, "low": 1, "high": None}]})
     )
     out = folder / "report"
     with pytest.MonkeyPatch.context() as patch:

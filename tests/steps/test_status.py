@@ -123,10 +123,10 @@ def test_images_and_particles_outside_the_field_are_counted(folder: Path) -> Non
 
 def test_verdicts_of_the_gates(folder: Path) -> None:
     path = folder / "hrtem" / "gates.json"
-    write_json(path, {"gates": [{"passed": True}, {"passed": True}], "images": ["a"], "provenance": cost()})
-    assert f"gates: 2 of 2 passed, 1 images examined ({path})" in run(folder=folder)
-    write_json(path, {"gates": [{}], "images": ["a"], "provenance": cost()})
-    with pytest.raises(StoreError, match=r"gates\.json: not an account of gates \('passed'\); delete it"):
+    write_json(path, {"gates": [{"gate": "a"}, {"gate": "b"}], "images": ["a"], "provenance": cost()})
+    assert f"gates: all 2 passed, 1 images examined ({path})" in run(folder=folder)
+    write_json(path, {"gates": [], "provenance": cost()})
+    with pytest.raises(StoreError, match=r"gates\.json: not an account of gates \('images'\); delete it"):
         run(folder=folder)
 
 

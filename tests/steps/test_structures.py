@@ -9,6 +9,7 @@ import pytest
 
 from alloyscope import cli
 from alloyscope.campaign.particles import planned_particle, split_of, splits_of
+from alloyscope.campaign.tables import ORDER_LABELS, described_columns, structure_columns
 from alloyscope.config.model import ParticlesSection, SplitsSection
 from alloyscope.errors import StoreError
 from alloyscope.ids import particle_id
@@ -16,9 +17,11 @@ from alloyscope.stages import describe, structures
 from alloyscope.store.atomic import checksum
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.tables import read_table, write_table
+from alloyscope.structure.descriptors import DESCRIPTORS
 from alloyscope.structure.settings import LabelsSection
 
 PARTICLES = ParticlesSection(n_atoms=(30, 60))
+COLUMNS = described_columns(PARTICLES)
 SEED = 7
 CAPACITY = 3
 PROVENANCE = {"seed": SEED, "sections": {"particles": PARTICLES.model_dump(mode="json")}}
@@ -38,15 +41,15 @@ def described(number, failed):
     if failed:
         return row
     found = {"eta": 0.7, "d_com_over_Rg": 0.6} if planned.protocol == "gas_quench" else {}
-    return row | dict.fromkeys(describe.DESCRIPTORS, np.nan) | found | {"temperature_K": 300.0}
+    return row | dict.fromkeys(DESCRIPTORS, np.nan) | found | {"temperature_K": 300.0}
 
 
 def write_chunk(folder, chunk, count=CAPACITY, failed=(), first=None):
     first = chunk * CAPACITY if first is None else first
     numbers = range(first, first + count)
     path = folder / manifest_name(chunk)
-    table = pd.DataFrame([described(n, n in failed) for n in numbers]).reindex(columns=list(describe.COLUMNS))
-    write_table(path.with_suffix(".parquet"), table, describe.COLUMNS)
+    table = pd.DataFrame([described(n, n in failed) for n in numbers]).reindex(columns=list(COLUMNS))
+    write_table(path.with_suffix(".parquet"), table, COLUMNS)
     slots = tuple(Slot(n, n not in failed, "2 clusters" if n in failed else None) for n in numbers)
     files = {path.with_suffix(".parquet").name: checksum(path.with_suffix(".parquet"))}
     Manifest("describe", chunk, "d" * 16, slots, files, {}, PROVENANCE).write(path)
@@ -81,12 +84,12 @@ def run(folder, **changed):
 
 def test_one_row_per_planned_particle(folder):
     table = run(folder)
-    assert list(table.columns) == list(structures.COLUMNS)
+    assert list(table.columns) == list(structure_columns(PARTICLES))
     assert table["particle"].tolist() == [0, 1, 2, 3, 4, 5]
     assert table["particle_id"].tolist() == [particle_id(n) for n in range(6)]
     assert table["split"].tolist() == [split_of(n, SplitsSection(), SEED) for n in range(6)]
     chunks = [read_table(folder / f"chunk-00000{n}.parquet") for n in range(2)]
-    pd.testing.assert_frame_equal(table[list(describe.COLUMNS)], pd.concat(chunks, ignore_index=True))
+    pd.testing.assert_frame_equal(table[list(COLUMNS)], pd.concat(chunks, ignore_index=True))
 
 
 def test_splits_of_many_are_the_splits_of_each():
@@ -123,7 +126,7 @@ def test_failed_particle_keeps_row_plan_and_reason(folder):
     assert (row["reason"], row["attempts"]) == ("2 clusters", 3)
     assert row["n_atoms"] == planned_particle(1, PARTICLES, SEED).n_atoms
     assert row["split"] == split_of(1, SplitsSection(), SEED)
-    assert row[[*structures.LABELS, *describe.DESCRIPTORS, "temperature_K"]].isna().all()
+    assert row[[*ORDER_LABELS, *DESCRIPTORS, "temperature_K"]].isna().all()
 
 
 def test_account_beside_the_table(folder):
@@ -186,13 +189,15 @@ def test_chunk_of_other_particles_is_refused(folder):
 )
 def test_slots_that_the_table_does_not_hold_are_refused(folder, slots):
     change(folder, 1, slots=slots)
-    with pytest.raises(StoreError, match=rf"must hold the {len(slots)} particles of its manifest .* holds 3; delete"):
+    with pytest.raises(
+        StoreError, match=rf"must hold the {len(slots)} particles of its manifest .* holds 3 rows; delete"
+    ):
         run(folder)
 
 
 def test_table_that_the_manifest_does_not_list_is_refused(folder):
     change(folder, 1, files={})
-    with pytest.raises(StoreError, match=r"chunk-000001.parquet: must hold the 3 particles of its manifest"):
+    with pytest.raises(StoreError, match=r"chunk-000001.json: must list"):
         run(folder)
 
 

@@ -16,9 +16,9 @@ import torch
 
 from alloyscope.cli import main
 from alloyscope.errors import ConfigError, ContractError, StoreError
+from alloyscope.learn.model import Learner
 from alloyscope.learn.task import Task
 from alloyscope.learn.tasks import TASKS
-from alloyscope.learn.tasks.reading import Reading
 from alloyscope.microscope.settings import DetectorSection
 from alloyscope.stages import train
 from alloyscope.store.checkpoints import save_checkpoint
@@ -175,7 +175,7 @@ def test_best_checkpoint_is_of_the_best_epoch_and_loads_in_lightning(dataset, tm
     account = json.loads((out / "run.json").read_text())
     losses = pd.read_csv(out / "metrics.csv").set_index("epoch")["validation_loss"]
     assert account["best_epoch"] == losses.idxmin()
-    module = Reading.load_from_checkpoint(out / "best.ckpt", weights_only=True)
+    module = Learner.load_from_checkpoint(out / "best.ckpt", weights_only=True)
     stored = weights(out / "best.ckpt")
     assert all(torch.equal(stored[name], tensor) for name, tensor in module.state_dict().items())
     assert module.card.seen == [0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 12]  # 14 is not valid; 3, 8, 13 are test

@@ -103,7 +103,7 @@ def test_imports_go_down() -> None:
     [
         ("alloyscope.config.read", "from alloyscope.campaign.particles import planned_particle"),
         ("alloyscope.config.read", "from alloyscope import campaign"),
-        ("alloyscope.md.build", "from alloyscope.imaging.gates import splits_disjoint"),
+        ("alloyscope.md.build", "from alloyscope.imaging.gates import rotations_uniform"),
         ("alloyscope.store.images", "import alloyscope.stages.md"),
         ("alloyscope.stages.structures", "from alloyscope.stages import describe"),
         ("alloyscope.stages.structures", "from alloyscope.stages.describe import run"),

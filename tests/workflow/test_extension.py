@@ -1,7 +1,10 @@
 """A protocol, a task and a preset are one new file each: CONTRIBUTING's examples, in a copy of the package, run."""
 
+import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,7 +89,7 @@ def test_a_preset_by_its_path(fresh: Workplace, extended: Path) -> None:
     answer = fresh.snakemake(*own, "--until", "plan")
     assert answer.code == 0, answer.text[-8000:]
     (fresh.path / "mine.yaml").unlink()
-    from alloyscope.campaign.folder import read_campaign
-
-    config = read_campaign(fresh.path / "results" / "minimal")
-    assert (config.imaging.voltage_kV, config.optics.C30_A) == (300, (-1e5, 1e5))
+    status = [sys.executable, "-m", "alloyscope", "status", "results/minimal"]
+    assert subprocess.run(status, cwd=fresh.path, check=False).returncode == 0
+    kept = json.loads((fresh.path / "results" / "minimal" / "plan" / "campaign.json").read_text())["config"]
+    assert (kept["imaging"]["voltage_kV"], kept["optics"]["C30_A"]) == (300, [-1e5, 1e5])

@@ -27,6 +27,7 @@ FALSE_ALARM = 1e-7  # probability per tested quantity that sound rotations are r
 LEAST_OF_SWAP, MOST_OF_HALVED_SLICES, MOST_OF_FINER_GRID = 0.1, 0.03, 0.1
 # share of the beam: float16 rounds to 3e-4 (rms), and waves of another device or batch agree to rounding
 MOST_OF_REMADE = 1e-3
+LEAST_OF_FRINGE = 0.99  # the default grid leaves 0.99998 at 0.49 1/Å, a grid of 128 points 3e-6 at 0.75 1/Å
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,9 @@ def wavelength_is_relativistic(
 
 
 def lattice_inside_band_limit(structure: Structure, band_limit_per_A: float, pixel_size_A: float) -> Passed:
-    """{111} of every species, from the spacing its atoms really have, passes the multislice grid and the camera.
-
-    Species with fewer than 13 atoms, no closed neighbour shell, are left out.
-    """
-    elements = np.array(structure.elements)
+    """{111} of every species, from the spacing its atoms really have, passes the multislice grid and the camera."""
     limit = min(band_limit_per_A, 0.5 / pixel_size_A)
-    finest, worst = 0.0, ""
-    for element in sorted(set(structure.elements)):
-        positions = structure.positions_A[elements == element]
-        if len(positions) < 13:
-            continue
-        spacing_A = float(np.median(cKDTree(positions).query(positions, k=2)[0][:, 1]))
-        frequency = 1 / fcc_111_spacing_A(spacing_A)
-        if frequency > finest:
-            finest, worst = frequency, element
+    finest, worst = finest_fringe_per_A(structure)
     return _gate(
         "{111} inside the band limit",
         finest,
@@ -111,15 +100,39 @@ def atoms_inside_box(positions_A: NDArray[np.float64], field_A: float, height_A:
     )
 
 
-def atoms_in_their_slices(z_A: NDArray[np.float64], slices: NDArray[np.intp], height_A: float, n_slices: int) -> Passed:
-    """Each atom scatters in the slice it lies in: its distance from the slice's centre, in slices, is at most ½."""
-    off = np.abs(z_A / height_A * n_slices - (slices + 0.5)).max(initial=0.0)
+def atoms_scatter_at_their_depth(measured_A: float, real_A: float, slice_A: float) -> Passed:
+    """The engine scatters the highest and the lowest atom as far apart as they are, within a slice."""
     return _gate(
-        "atoms off their slice",
-        off,
-        f"atoms must be spread over the {n_slices} slices by their depth; one lies {off:.2f} slices from the centre of "
-        f"its own",
-        high=0.5 + 1e-6,
+        "depth of scattering, slices off",
+        abs(measured_A - real_A) / slice_A,
+        f"atoms {real_A:.1f} Å apart along the beam must scatter so far apart, within a slice of {slice_A:.2f} Å; "
+        f"got {measured_A:.1f}",
+        high=1.0,
+    )
+
+
+def finest_fringe_per_A(structure: Structure) -> tuple[float, str]:
+    """The largest frequency of {111} among the species, from the spacing that atoms really have; and its species.
+
+    Species with fewer than 13 atoms, no closed neighbour shell, are left out; without another one it is 0.
+    """
+    elements, finest = np.array(structure.elements), (0.0, "")
+    for element in sorted(set(structure.elements)):
+        positions = structure.positions_A[elements == element]
+        if len(positions) >= 13:
+            spacing_A = float(np.median(cKDTree(positions).query(positions, k=2)[0][:, 1]))
+            finest = max(finest, (1 / fcc_111_spacing_A(spacing_A), element))
+    return finest
+
+
+def fringe_passes_engine(kept: float, frequency_per_A: float) -> Passed:
+    """A wave of the finest lattice fringe goes through the engine's grid whole."""
+    return _gate(
+        "finest fringe through the grid",
+        kept,
+        f"the multislice grid must carry the fringe of {frequency_per_A:.3f} 1/Å; it leaves {kept:.1%} of its "
+        f"amplitude; refine imaging.grid",
+        low=LEAST_OF_FRINGE,
     )
 
 
@@ -241,16 +254,19 @@ def _component_distribution(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 2 / np.pi * (x * np.sqrt(1 - x**2) + np.arcsin(x))
 
 
-def splits_disjoint(particles: Sequence[int] | pd.Series, splits: Sequence[str] | pd.Series) -> Passed:
-    """No particle is in two splits."""
-    table = pd.DataFrame({"particle": particles, "split": splits}).drop_duplicates()
-    twice = table[table["particle"].duplicated(keep=False)]
-    first = twice["particle"].min()
-    where = ", ".join(sorted(twice.loc[twice["particle"] == first, "split"].astype(str)))
+def no_twins_across_splits(table: pd.DataFrame, known_by: Sequence[str]) -> Passed:
+    """No particle equals a particle of another split, so that no network is tested on what it has seen.
+
+    Args:
+        table: One row per particle: particle, split and the columns of `known_by`.
+        known_by: What two different particles never have all in common: numbers of atoms, radius of gyration, ….
+    """
+    leaking = table.groupby(list(known_by), sort=False)["split"].transform("nunique") > 1
+    first = ", ".join(str(number) for number in table.loc[leaking, "particle"].tolist()[:2])
     return _gate(
-        "particles in two splits",
-        twice["particle"].nunique(),
-        f"each particle must be in one split; {twice['particle'].nunique()} are in several, "
-        f"the first is particle {first} in {where}",
+        "equal particles in two splits",
+        int(leaking.sum()),
+        f"{int(leaking.sum())} particles equal one of another split, the first are {first}; particles.files must not "
+        f"hold a structure twice",
         high=0,
     )

@@ -212,7 +212,7 @@ def gate_rows(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        gates = pd.DataFrame(read_json(path)["gates"], columns=["of", "gate", "value", "low", "high", "passed"])
+        gates = pd.DataFrame(read_json(path)["gates"], columns=["of", "gate", "value", "low", "high"])
     except (KeyError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: no list of gates ({error}); delete it and run snakemake again") from None
     return [
@@ -223,7 +223,6 @@ def gate_rows(folder: Path) -> list[dict[str, Any]]:
             "most": mine["value"].max(),
             "low": None if pd.isna(mine["low"].iloc[0]) else mine["low"].iloc[0],
             "high": None if pd.isna(mine["high"].iloc[0]) else mine["high"].iloc[0],
-            "passed": bool(mine["passed"].all()),
         }
         for gate, mine in gates.groupby("gate", sort=False)
     ]

@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pandas as pd
 
 from alloyscope.campaign.crate import NAME as CRATE
@@ -20,7 +19,6 @@ from alloyscope.campaign.tables import LABEL_COLUMNS, imaged_rows
 from alloyscope.config.model import Config
 from alloyscope.contracts import Split
 from alloyscope.errors import StoreError
-from alloyscope.imaging import gates
 from alloyscope.microscope.settings import DetectorSection, ImagingSection
 from alloyscope.microscope.waves import WaveBand
 from alloyscope.potential.sets import parameter_set
@@ -56,7 +54,6 @@ def run(
 
     Raises:
         StoreError: chunks are missing, damaged, or do not account for every image; names the chunk.
-        GateError: a particle is in two splits, or the rotations are not uniform.
     """
     watch = Stopwatch("dataset")
     labels = read_labels(structures)
@@ -67,7 +64,6 @@ def run(
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
     table = pd.concat([imaged_rows(manifest, images, shard) for manifest in manifests], ignore_index=True)
     table = join_labels(table, labels, structures)
-    gates.rotations_uniform(table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
 
     n_chunks = manifests[-1].chunk + 1
     store.write_metadata(images, n_chunks, shard, attributes(imaging, detector, band))
@@ -109,13 +105,11 @@ def read_labels(path: Path) -> pd.DataFrame:
     """Labels of each particle.
 
     Raises:
-        GateError: a particle is in two splits.
         StoreError: the table is missing or damaged, or a particle has several rows.
     """
     labels = read_table(path)
     if missing := {"particle", "valid", *LABEL_COLUMNS} - set(labels.columns):
         raise StoreError(f"{path}: has no column {', '.join(sorted(missing))}; run the structures step again")
-    gates.splits_disjoint(labels["particle"], labels["split"])
     if labels["particle"].duplicated().any():
         twice = int(labels.loc[labels["particle"].duplicated(), "particle"].iloc[0])
         raise StoreError(f"{path}: particle {twice} has several rows; run the structures step again")

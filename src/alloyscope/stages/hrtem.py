@@ -38,7 +38,6 @@ from alloyscope.store.chunks import read_all, require_particles, snapshots_in, t
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import read_film
 from alloyscope.store.tables import write_table
-from alloyscope.units import electron_wavelength_A
 
 
 def run(
@@ -79,7 +78,8 @@ def run(
         GateError: an image would be wrong.
     """
     watch = Stopwatch("hrtem")
-    check_microscope(imaging, optics)
+    if faults := aperture_faults(imaging, optics):
+        raise ConfigError("\n".join(faults))
     if imaging.film.share > 0 and film is None:
         raise ConfigError(f"imaging.film.share is {imaging.film.share:g}, but no film is given; add --film")
     sources = read_all(structures, md_chunks)
@@ -126,14 +126,6 @@ def run(
         },
         provenance=watch.record(),
     ).write(manifest)
-
-
-def check_microscope(imaging: ImagingSection, optics: OpticsSection) -> None:
-    """The grid carries the widest aperture; the wavelength is right."""
-    wavelength_A = electron_wavelength_A(imaging.voltage_kV)
-    gates.wavelength_is_relativistic(wavelength_A, imaging.voltage_kV)
-    if faults := aperture_faults(imaging, optics):
-        raise ConfigError("\n".join(faults))
 
 
 def planned_views(
