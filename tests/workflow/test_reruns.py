@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from alloyscope.campaign.folder import read_campaign
+from alloyscope.campaign.stages import STAGES
 from alloyscope.commands import verify
 from alloyscope.stages import structures
 from alloyscope.store.atomic import read_json
@@ -42,6 +43,23 @@ def test_its_chunks_still_belong_to_its_plan(kept: Workplace, tmp_path: Path) ->
     )
     before, now = (read_json(folder / "structures.json") for folder in (results / "structures", tmp_path))
     assert now["digest"] == before["digest"]
+
+
+def test_rules_make_what_the_table_of_stages_says(kept: Workplace) -> None:
+    """Outputs, logs and benchmarks stand written out in the rules, for who reads one, and in the table."""
+    answer = kept.snakemake("--dry-run", "--forceall", *MINIMAL, "--config", "imaging={film: {share: 0.5}}")
+    blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", answer.text, re.MULTILINE)
+    rules = {name: dict(re.findall(r"^    (\w+): (.*)$", block, re.MULTILINE)) for name, block in blocks}
+    assert rules.keys() - {"all"} == STAGES.keys() - {"files"}
+    for name, rule in rules.items():
+        if name == "all":
+            continue
+        stage, words = STAGES[name], dict(re.findall(r"(\w+)=([^,]+)", rule.get("wildcards", "")))
+        paths = (path.format(set="AgCo", **words) for path in (stage.proof, *stage.beside))
+        assert set(rule["output"].split(", ")) == {f"results/minimal/{path}" for path in paths}
+        log = f"results/minimal/{stage.log.format(**words)}"
+        assert rule["log"] == log
+        assert rule["benchmark"] == log.replace("/logs/", "/benchmarks/").replace(".log", ".tsv")
 
 
 @pytest.mark.parametrize(

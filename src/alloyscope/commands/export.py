@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 
 import pandas as pd
 
+from alloyscope.campaign.stages import STAGES
 from alloyscope.errors import StoreError
 from alloyscope.progress import progress
 from alloyscope.store.atomic import read_json
@@ -40,10 +41,10 @@ def run(
     Raises:
         StoreError: nothing is released here, no image is in the range, a shard is damaged, a file cannot be written.
     """
-    place = folder / "hrtem"
-    if not (place / "dataset.json").exists():
-        raise StoreError(f"{folder}: no released images, {place / 'dataset.json'} is missing; run snakemake first")
-    account, table = read_json(place / "dataset.json"), read_table(place / "images.parquet")
+    proof, (index,) = folder / STAGES["dataset"].proof, STAGES["dataset"].beside
+    if not proof.exists():
+        raise StoreError(f"{folder}: no released images, {proof} is missing; run snakemake first")
+    place, account, table = proof.parent, read_json(proof), read_table(folder / index)
     chosen = table.iloc[images]
     chosen = chosen[chosen["valid"].astype(bool)].reset_index(drop=True)
     if chosen.empty:
