@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.workflow.workplace import Answer, Workplace
 
-SCRIPT = Path(__file__).with_name("slurm.sh")
+SCRIPT, SNAKEMAKE = (Path(__file__).with_name(name) for name in ("slurm.sh", "impatient.py"))
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 POLL = ("--slurm-init-seconds-before-status-checks", "1")  # jobs of seconds, not hours
 
@@ -88,8 +88,8 @@ class Cluster:
         return [job for job in found if job.fields["WorkDir"] == str(place.path)]
 
     def begin(self, place: Workplace, *arguments: str) -> "Campaign":
-        """The README's command, from the workplace's top."""
-        command = ["snakemake", "--profile", "slurm", "--nocolor", *POLL, *arguments]
+        """The README's command, from the workplace's top, by a Snakemake that looks after its jobs more often."""
+        command = [sys.executable, "-P", SNAKEMAKE, "--profile", "slurm", "--nocolor", *POLL, *arguments]
         path = place.path / "snakemake.out"
         with path.open("w") as output:
             process = subprocess.Popen(
