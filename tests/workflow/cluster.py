@@ -19,6 +19,11 @@ SCRIPT, SNAKEMAKE = (Path(__file__).with_name(name) for name in ("slurm.sh", "im
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 POLL = ("--slurm-init-seconds-before-status-checks", "1")  # jobs of seconds, not hours
 
+# What clusters differ in, each away from the default of Debian's SLURM; the campaign runs on both.
+MPI_SPOKEN = ("MpiDefault=pmi2",)  # every job step is a rank of an MPI job
+CLOSED = ("TaskPlugin=task/affinity", "SelectTypeParameters=CR_CPU_Memory")
+CLOSED_SHELL = {"SBATCH_EXPORT": "NONE"}  # jobs do not inherit the login shell
+
 
 def missing() -> str | None:
     """Why SLURM cannot be started here; None when it can."""
@@ -130,9 +135,13 @@ class Campaign:
         try:
             yield
         except BaseException:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(60)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+            self.stop()
             raise
+
+    def stop(self) -> None:
+        """End it in whatever state it is."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow.cluster import MPI_SPOKEN, Cluster
 from tests.workflow.workplace import MINIMAL, Workplace
 
 
@@ -40,6 +41,12 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     text = said.read_text()
     assert not text, text[-8000:]
     return Workplace(top)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster.started(tmp_path_factory.mktemp("slurm"), *MPI_SPOKEN) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
