@@ -304,7 +304,13 @@ def test_a_reference_to_an_unknown_property_is_refused(tmp_path: Path, monkeypat
         step.run(potential=config.PotentialSection(set=str(path)), out=tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", sorted(set(packaged_sets()) - {"AgCo"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xdist_group(f"potential of {name}"))
+        for name in sorted(set(packaged_sets()) - {"AgCo"})
+    ],
+)
 def test_every_other_packaged_set_gives_what_its_parameters_must_give(tmp_path: Path, name: str):
     assert cli.main(["potential", "--set", name, "--out", str(tmp_path)]) == 0
     checks = read_json(tmp_path / "validation.json")["checks"]
