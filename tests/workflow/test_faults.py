@@ -116,10 +116,10 @@ def test_killed_in_the_middle(
         if victim != "job":
             monkeypatch.chdir(fresh.path)
             assert "snakemake --unlock" in status.run(folder=Path("results/soak"))
-            refused = fresh.snakemake(*CAMPAIGN)
+            refused = fresh.forked(*CAMPAIGN)
             assert refused.code == 1, refused.text[-4000:]
             assert "--unlock" in refused.text
-            assert fresh.snakemake(*CAMPAIGN, "--unlock").code == 0
+            assert fresh.forked(*CAMPAIGN, "--unlock").code == 0
         if victim == "snakemake alone":
             waits = f"held by process {job.pid} on"
             with ThreadPoolExecutor() as pool:

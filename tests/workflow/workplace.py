@@ -42,16 +42,20 @@ class Workplace:
         return Answer(done.returncode, done.stdout + done.stderr)
 
     def forked(self, *arguments: str, profile: str = "profiles/local") -> "Answer":
-        """The same command line in a fork of a process that has imported Snakemake, which saves two seconds."""
+        """The same command line in a fork of a process that has imported Snakemake, which saves two seconds.
+
+        For runs that start no job: `alloyscope status` does not know a fork for a snakemake.
+        """
         words = ("snakemake", "--profile", profile, "--nocolor", *arguments)
-        with NamedTemporaryFile("r") as output:
-            process = FORKS.Process(target=command_line, args=(words, self.path, dict(os.environ), output.name))
+        with NamedTemporaryFile("r") as output, NamedTemporaryFile("r") as errors:
+            files = (output.name, errors.name)
+            process = FORKS.Process(target=command_line, args=(words, self.path, dict(os.environ), files))
             process.start()
             process.join(LIMIT_s)
             if process.exitcode is None:
                 process.kill()
                 raise TimeoutError(f"still there after {LIMIT_s} s: {words}")
-            return Answer(process.exitcode, output.read())
+            return Answer(process.exitcode, output.read() + errors.read())
 
     def dry_run(self, *arguments: str, profile: str = "profiles/local") -> "Answer":
         return self.forked("--dry-run", *arguments, profile=profile)
@@ -63,17 +67,17 @@ class Workplace:
         return {rule: count for rule, count in answer.jobs.items() if rule not in ("all", "plan")}
 
 
-def command_line(words: Sequence[str], folder: Path, environment: Mapping[str, str], output: str) -> None:
-    """What the program `snakemake` does, with its own words, folder and environment and with its output in a file."""
+def command_line(words: Sequence[str], folder: Path, environment: Mapping[str, str], files: Sequence[str]) -> None:
+    """What the program `snakemake` does, with words, folder and environment of its own, output and errors in files."""
     from snakemake.cli import main
 
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = list(words)
-    with open(output, "w") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
+    for stream, name in zip((sys.stdout, sys.stderr), files, strict=True):
+        with open(name, "w") as file:
+            os.dup2(file.fileno(), stream.fileno())
     sys.exit(main())
 
 
