@@ -30,7 +30,7 @@ demo: $(READY)
 install: $(READY)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -q -n 2 --dist loadgroup --durations=40
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder --durations=40
 
 bench: $(READY)
 	for name in $(BENCHMARKS); do OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/$$name.py || exit 1; done

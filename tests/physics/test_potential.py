@@ -135,9 +135,29 @@ def test_lammps_takes_boxes_only(tmp_path: Path):
         evaluate(Atoms("Ag", pbc=True, cell=[[0, 2, 2], [2, 0, 2], [2, 2, 0]]), False)
 
 
-def test_step_writes_a_table_that_passes_every_check(tmp_path: Path):
-    step.run(potential=PotentialSection(), out=tmp_path)
-    content = read_json(tmp_path / "validation.json")
+def references_file(path: Path, of: str = "AgCo", name: str = "Ag13 icosahedron", energy_eV: float = -30.7488) -> Path:
+    path.write_text(json.dumps({"set": of, "clusters": [{"name": name, "energy_eV": energy_eV}]}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the step writes for AgCo, with a reference of the user's own."""
+    folder = tmp_path_factory.mktemp("potential")
+    own = references_file(folder / "own.json")
+    step.run(potential=PotentialSection(), out=folder / "out", references=[own])
+    return folder / "out"
+
+
+def keep_only(monkeypatch: pytest.MonkeyPatch, *checks: str) -> None:
+    """Leave out the other checks of the step: all of them take a quarter of a minute."""
+    for name in {"dimer_curves", "curve_checks", "cluster_checks", "property_checks", "reference_checks"} - {*checks}:
+        monkeypatch.setattr(step, name, lambda *_: [])
+
+
+@pytest.mark.xdist_group("potential")
+def test_step_writes_a_table_that_passes_every_check(written: Path):
+    content = read_json(written / "validation.json")
     checks = content["checks"]
     missed = [check["name"] for check in checks if not check["passed"]]
     assert missed == ["Ag dimer energy"]  # of the experiment: the second moment overbinds dimers
@@ -150,8 +170,20 @@ def test_step_writes_a_table_that_passes_every_check(tmp_path: Path):
     assert values["Ag fcc lattice constant"] == pytest.approx(4.0871, abs=1e-4)
     assert all(check["reason"] and check["source"] for check in checks)
     assert [curve["pair"] for curve in content["curves"]] == ["Ag-Ag", "Ag-Co", "Co-Co"]
-    assert (tmp_path / "AgCo.eam.fs").stat().st_size > 1_000_000
-    assert "</svg>" in (tmp_path / "validation.svg").read_text()
+    assert (written / "AgCo.eam.fs").stat().st_size > 1_000_000
+    assert "</svg>" in (written / "validation.svg").read_text()
+
+
+@pytest.mark.xdist_group("potential")
+def test_reference_energies_of_the_users_own(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # the same cluster as among the packaged ones, and one that is 0.1 eV off
+    names = [check["name"] for check in read_json(written / "validation.json")["checks"]]
+    assert names.count("Ag13 icosahedron") == 2
+    wrong = references_file(tmp_path / "wrong.json", name="Co55 icosahedron", energy_eV=-214.1324)
+    keep_only(monkeypatch, "reference_checks")
+    with pytest.raises(SimulationError, match="the table fails Co55 icosahedron"):
+        step.run(potential=PotentialSection(), out=tmp_path / "wrong", references=[wrong])
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_wrong_table_is_refused_and_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -161,25 +193,10 @@ def test_a_wrong_table_is_refused_and_not_left_behind(tmp_path: Path, monkeypatc
     )
     right = table.setfl
     monkeypatch.setattr(step, "setfl", lambda parameters, settings: right(half, settings))
+    keep_only(monkeypatch, "dimer_curves", "curve_checks")
     with pytest.raises(SimulationError, match=r"set AgCo: the table fails energy error, Ag-Ag bond \(firm"):
         step.run(potential=PotentialSection(), out=tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def references_file(path: Path, of: str = "AgCo", name: str = "Ag13 icosahedron", energy_eV: float = -30.7488) -> Path:
-    path.write_text(json.dumps({"set": of, "clusters": [{"name": name, "energy_eV": energy_eV}]}))
-    return path
-
-
-def test_reference_energies_of_the_users_own(tmp_path: Path):
-    # the same cluster as among the packaged ones, and one that is 0.1 eV off
-    step.run(potential=PotentialSection(), out=tmp_path / "fine", references=[references_file(tmp_path / "fine.json")])
-    names = [check["name"] for check in read_json(tmp_path / "fine" / "validation.json")["checks"]]
-    assert names.count("Ag13 icosahedron") == 2
-    wrong = references_file(tmp_path / "wrong.json", name="Co55 icosahedron", energy_eV=-214.1324)
-    with pytest.raises(SimulationError, match="the table fails Co55 icosahedron"):
-        step.run(potential=PotentialSection(), out=tmp_path / "wrong", references=[wrong])
-    assert not (tmp_path / "wrong").exists()
 
 
 @pytest.mark.parametrize(
@@ -276,16 +293,24 @@ def test_lammps_gives_the_analytic_forces_for_gold_and_copper(tmp_path: Path):
     lmp.close()
 
 
-def test_a_reference_to_an_unknown_property_is_refused(tmp_path: Path):
+def test_a_reference_to_an_unknown_property_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     content = AGCO.model_dump(mode="json")
     content["references"] = [content["references"][0] | {"property": "Ag boiling point"}]
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
+    keep_only(monkeypatch, "property_checks")
+    monkeypatch.setattr(validate, "properties", lambda *_: {"Ag fcc lattice constant": (4.0871, "Å")})
     with pytest.raises(ConfigError, match="unknown property 'Ag boiling point'; known are Ag fcc lattice constant"):
         step.run(potential=PotentialSection(set=str(path)), out=tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", sorted(set(packaged_sets()) - {"AgCo"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xdist_group(f"potential of {name}"))
+        for name in sorted(set(packaged_sets()) - {"AgCo"})
+    ],
+)
 def test_every_other_packaged_set_gives_what_its_parameters_must_give(tmp_path: Path, name: str):
     assert cli.main(["potential", "--set", name, "--out", str(tmp_path)]) == 0
     checks = read_json(tmp_path / "validation.json")["checks"]

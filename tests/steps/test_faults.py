@@ -17,6 +17,7 @@ from alloyscope.microscope.settings import ImagingSection
 from alloyscope.store.images import shard_name
 from alloyscope.store.manifests import manifest_name
 from tests.steps.synthetic_md import DETECTOR, OPTICS, PER_CHUNK, SEED, write_md_chunk
+from tests.waiting import LIMIT_s
 
 OWN_MOUNTS = ("unshare", "--map-root-user", "--mount", "bash", "-c")
 IMAGING = ImagingSection(grid=256, n_slices=6, views=5, max_shift_A=1.0, checked_waves=0)
@@ -61,15 +62,21 @@ def contents(root: Path, place: str = "hrtem") -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_hrtem_killed_while_it_writes_its_shard(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    undisturbed = tmp_path_factory.mktemp("undisturbed")
-    write_md_chunk(undisturbed / "structures", 0)
-    assert finish(hrtem(undisturbed))[0] == 0
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("undisturbed")
+    write_md_chunk(place / "structures", 0)
+    assert finish(hrtem(place))[0] == 0
+    return place
 
+
+def test_hrtem_killed_while_it_writes_its_shard(campaign: Path, undisturbed: Path) -> None:
     for _ in range(5):  # a busy machine may oversleep the tenth of a second in which the shard is written
         shutil.rmtree(campaign / "hrtem", ignore_errors=True)
         process = hrtem(campaign)
+        end = time.monotonic() + LIMIT_s
         while process.poll() is None and not list((campaign / "hrtem").glob(".*.aside")):
+            assert time.monotonic() < end, f"no shard is written within {LIMIT_s:g} s"
             time.sleep(0.0005)
         process.kill()
         finish(process)
@@ -109,13 +116,13 @@ def small_disk_refused() -> str:
     return trial.stderr.strip()
 
 
-def test_disk_full_in_the_middle_of_a_shard(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_disk_full_in_the_middle_of_a_shard(campaign: Path, undisturbed: Path, tmp_path: Path) -> None:
     """A real file system too small for the second shard; with room made, the same command ends as if undisturbed."""
     if refused := small_disk_refused():
         pytest.skip(f"needs a mount of its own: {refused}")
-    assert finish(hrtem(campaign))[0] == 0
-    first, second = ((campaign / "hrtem" / shard_name(name, 0)).stat().st_size for name in ("clean", "counts"))
-    disk = tmp_path_factory.mktemp("disk")
+    first, second = ((undisturbed / "hrtem" / shard_name(name, 0)).stat().st_size for name in ("clean", "counts"))
+    disk = tmp_path / "disk"
+    disk.mkdir()
     words = shlex.join(hrtem_command(disk))
     script = f"""
         mount -t tmpfs -o size={(20_480 + first + second // 2) // 1024}k none {disk}
@@ -131,4 +138,4 @@ def test_disk_full_in_the_middle_of_a_shard(campaign: Path, tmp_path_factory: py
     refusal = next(line for line in done.stderr.splitlines() if line.startswith("alloyscope hrtem: chunk 0: "))
     assert re.search(r"No space left on device\); nothing was replaced; the disk is full: make room and run", refusal)
     assert "Traceback" not in done.stderr
-    assert contents(campaign, "hrtem.disk") == contents(campaign)
+    assert contents(campaign, "hrtem.disk") == contents(undisturbed)

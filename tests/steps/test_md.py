@@ -24,6 +24,7 @@ from alloyscope.stages import md as step
 from alloyscope.store.ledger import Ledger
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.structures import by_particle, read_structures
+from tests.waiting import wait_until
 
 PARTICLES = ParticlesSection(n_atoms=(13, 30))
 MD = MdSection.model_validate(
@@ -107,11 +108,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(
 ):
     process = subprocess.Popen(command(potential, tmp_path), stderr=subprocess.DEVNULL)
     ledger = tmp_path / "chunk-000000.ledger.jsonl"
-    deadline = time.monotonic() + 600
-    while not ledger.exists() or len(ledger.read_text().splitlines()) < 1:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: ledger.exists() and ledger.read_text().splitlines(), process, "finished particle")
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -148,14 +145,12 @@ def test_a_killed_worker_costs_time_alone(potential: Path, tmp_path: Path):
     process = subprocess.Popen(command(potential, disturbed, 2, longer), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert process.stderr.readline().startswith("LAMMPS runs; 2 particles to simulate")
-    killed: list[int] = []
-    while len(killed) < 2:
-        assert process.poll() is None
-        for worker in workers(process.pid):
-            if worker.pid not in killed:
-                time.sleep(0.1)
-                worker.kill()
-                killed.append(worker.pid)
+    killed: list[psutil.Process] = []
+    for _ in range(2):
+        wait_until(lambda: set(workers(process.pid)) - set(killed), process, "living worker")
+        time.sleep(0.1)
+        killed.append((set(workers(process.pid)) - set(killed)).pop())
+        killed[-1].kill()
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0
     assert errors.count("killed: worker process ended: SIGKILL; repeated with the same seed") == 2
@@ -169,9 +164,7 @@ def test_two_processes_on_one_chunk_run_no_particle_twice(potential: Path, tmp_p
     words = command(potential, tmp_path, 4, longer)
     first = psutil.Popen(words, stderr=subprocess.DEVNULL)
     ledger = tmp_path / "chunk-000000.ledger.jsonl"
-    while not ledger.exists():
-        assert first.poll() is None
-        time.sleep(0.02)
+    wait_until(ledger.exists, first, "ledger")
     first.suspend()  # so that it still works when the second begins, however long that takes
     second = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert second.stderr is not None
@@ -182,7 +175,7 @@ def test_two_processes_on_one_chunk_run_no_particle_twice(potential: Path, tmp_p
         heard += line
     first.resume()
     heard += second.communicate(timeout=600)[1]
-    assert (first.wait(), second.returncode) == (0, 0)
+    assert (first.wait(600), second.returncode) == (0, 0)
     assert "4 of 4 particles are in the ledger" in heard
     assert len(ledger.read_text().splitlines()) == 4
     Manifest.read(tmp_path / "chunk-000000.json").verify(tmp_path)

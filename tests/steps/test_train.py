@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +22,7 @@ from alloyscope.microscope.settings import DetectorSection
 from alloyscope.stages import train
 from alloyscope.store.checkpoints import save_checkpoint
 from tests.steps.synthetic_images import alter, build
+from tests.waiting import wait_until
 
 DETECTOR = DetectorSection(dose_e_per_A2=(800.0, 1250.0))
 SETTINGS = TASKS["reading"](epochs=2, batch_size=16, width=4, learning_rate=3e-3)
@@ -110,9 +110,7 @@ def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     words = command(dataset, preempted, settings)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=one_thread)
-    while not (preempted / "last.ckpt").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_until((preempted / "last.ckpt").exists, process, "checkpoint", pause_s=0.01)
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=600)[1]
     assert process.returncode == 128 + signal.SIGTERM, errors

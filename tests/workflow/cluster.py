@@ -15,9 +15,14 @@ from pathlib import Path
 
 from tests.workflow.workplace import Answer, Workplace
 
-SCRIPT = Path(__file__).with_name("slurm.sh")
+SCRIPT, SNAKEMAKE = (Path(__file__).with_name(name) for name in ("slurm.sh", "impatient.py"))
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 POLL = ("--slurm-init-seconds-before-status-checks", "1")  # jobs of seconds, not hours
+
+# What clusters differ in, each away from the default of Debian's SLURM; the campaign runs on both.
+MPI_SPOKEN = ("MpiDefault=pmi2",)  # every job step is a rank of an MPI job
+CLOSED = ("TaskPlugin=task/affinity", "SelectTypeParameters=CR_CPU_Memory")
+CLOSED_SHELL = {"SBATCH_EXPORT": "NONE"}  # jobs do not inherit the login shell
 
 
 def missing() -> str | None:
@@ -88,8 +93,8 @@ class Cluster:
         return [job for job in found if job.fields["WorkDir"] == str(place.path)]
 
     def begin(self, place: Workplace, *arguments: str) -> "Campaign":
-        """The README's command, from the workplace's top."""
-        command = ["snakemake", "--profile", "slurm", "--nocolor", *POLL, *arguments]
+        """The README's command, from the workplace's top, by a Snakemake that looks after its jobs more often."""
+        command = [sys.executable, "-P", SNAKEMAKE, "--profile", "slurm", "--nocolor", *POLL, *arguments]
         path = place.path / "snakemake.out"
         with path.open("w") as output:
             process = subprocess.Popen(
@@ -130,9 +135,13 @@ class Campaign:
         try:
             yield
         except BaseException:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(60)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+            self.stop()
             raise
+
+    def stop(self) -> None:
+        """End it in whatever state it is."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()

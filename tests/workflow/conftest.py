@@ -1,12 +1,16 @@
 """A copy of the workflow to play with, and one real run of the minimal campaign to copy from."""
 
+import fcntl
+import os
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.workflow.cluster import MPI_SPOKEN, Cluster
 from tests.workflow.workplace import MINIMAL, Workplace
 
 
@@ -15,13 +19,34 @@ def fresh(root: Path, tmp_path: Path) -> Workplace:
     return Workplace.new(root, tmp_path / "fresh")
 
 
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # until the file is closed
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """The minimal campaign, run for real. Do not change it: take a `copy`."""
-    place = Workplace.new(root, tmp_path_factory.mktemp("campaign") / "finished")
-    answer = place.snakemake(*MINIMAL)
-    assert answer.code == 0, answer.text[-8000:]
-    return place
+    """The minimal campaign, run for real, once for all of xdist's workers. Do not change it: take a `copy`."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    top, said = shared / "finished", shared / "finished.txt"
+    with alone(shared / "finished.lock"):
+        if not said.exists():
+            answer = Workplace.new(root, top).snakemake(*MINIMAL)
+            said.write_text(answer.text if answer.code else "")
+    text = said.read_text()
+    assert not text, text[-8000:]
+    return Workplace(top)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster.started(tmp_path_factory.mktemp("slurm"), *MPI_SPOKEN) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

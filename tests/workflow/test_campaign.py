@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -92,7 +91,7 @@ def test_printed_command_can_be_pasted(copy: Callable[[], Workplace]) -> None:
     for path in folder.glob("chunk-000001.*"):
         path.unlink()
     target = "results/minimal/structures/chunk-000001.json"
-    text = place.snakemake("--dry-run", "--printshellcmds", *MINIMAL, "--", target).text
+    text = place.dry_run("--printshellcmds", *MINIMAL, "--", target).text
     printed = re.search(r"python -m alloyscope md .*? 2>\S+", text)
     assert printed, text
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -100,11 +99,11 @@ def test_printed_command_can_be_pasted(copy: Callable[[], Workplace]) -> None:
     assert (folder / "chunk-000001.extxyz").read_bytes() == before
 
 
-def test_commands_on_the_page_run_one_rule_each(finished: Workplace, results: Path) -> None:
-    page = (results / "report" / "run.html").read_text()
+def test_commands_on_the_page_run_one_rule_each(copy: Callable[[], Workplace]) -> None:
+    place = copy()
+    page = (place.path / "results" / "minimal" / "report" / "run.html").read_text()
     lines = [shlex.split(html.unescape(line)) for line in re.findall("<code>(snakemake .*)</code>", page)]
-    with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda words: finished.snakemake("--dry-run", *words[3:]), lines))
+    answers = [place.dry_run(*words[3:]) for words in lines]
     assert [answer.code for answer in answers] == [0] * len(lines)
     rules = ("plan", "potential", "md", "describe", "structures", "statistics")
     rules += ("hrtem", "gates", "dataset", "train", "evaluate", "report")
@@ -177,7 +176,7 @@ def test_film_is_made_once_and_only_when_images_show_it(fresh: Workplace) -> Non
     show = "imaging={film: {share: 0.5}}"
     jobs = fresh.jobs(*MINIMAL, "--config", show)
     assert (jobs["film"], jobs["hrtem"], jobs["gates"]) == (1, 1, 1)
-    text = fresh.snakemake("--dry-run", "--printshellcmds", *MINIMAL, "--config", show).text
+    text = fresh.dry_run("--printshellcmds", *MINIMAL, "--config", show).text
     assert text.count("--film results/minimal/film/carbon.extxyz") == 2
     assert "film" not in fresh.jobs(*MINIMAL)
 

@@ -16,6 +16,7 @@ import pytest
 
 from alloyscope.commands import status
 from alloyscope.store.manifests import Manifest, manifest_name
+from tests.waiting import LIMIT_s, wait_until
 from tests.workflow.workplace import MINIMAL, Workplace
 
 # three chunks of four particles, each about a second
@@ -69,12 +70,6 @@ def started(place: Workplace) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def wait_for(process: subprocess.Popen[bytes], begun: Callable[[], object]) -> None:
-    while not begun():
-        assert process.poll() is None
-        time.sleep(0.01)
-
-
 def finished_chunks(place: Workplace) -> list[int]:
     return [chunk for chunk in range(3) if (place.path / STRUCTURES / manifest_name(chunk)).exists()]
 
@@ -103,7 +98,7 @@ def test_killed_in_the_middle(
     fresh: Workplace, undisturbed: Workplace, monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
     with started(fresh) as process:
-        wait_for(process, lambda: half_done(fresh))
+        wait_until(lambda: half_done(fresh), process, "chunk in its middle", pause_s=0.01)
         (middle,), finished = half_done(fresh), finished_chunks(fresh)
         done = [path for chunk in finished for path in (fresh.path / STRUCTURES).glob(f"chunk-00000{chunk}.*")]
         done += (fresh.path / "results" / "soak" / "potential").iterdir()
@@ -116,20 +111,22 @@ def test_killed_in_the_middle(
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == (1 if victim == "job" else -signal.SIGKILL)
+        assert process.wait(LIMIT_s) == (1 if victim == "job" else -signal.SIGKILL)
 
         if victim != "job":
             monkeypatch.chdir(fresh.path)
             assert "snakemake --unlock" in status.run(folder=Path("results/soak"))
-            refused = fresh.snakemake(*CAMPAIGN)
+            refused = fresh.forked(*CAMPAIGN)
             assert refused.code == 1, refused.text[-4000:]
             assert "--unlock" in refused.text
-            assert fresh.snakemake(*CAMPAIGN, "--unlock").code == 0
+            assert fresh.forked(*CAMPAIGN, "--unlock").code == 0
         if victim == "snakemake alone":
             waits = f"held by process {job.pid} on"
             with ThreadPoolExecutor() as pool:
                 waiting = pool.submit(fresh.snakemake, *CAMPAIGN)
+                end = time.monotonic() + LIMIT_s
                 while waits not in log_of(fresh, middle) and not waiting.done():
+                    assert time.monotonic() < end, f"nobody waits within {LIMIT_s:g} s"
                     time.sleep(0.05)
                 job.resume()
                 again = waiting.result()
@@ -149,12 +146,12 @@ def test_killed_in_the_middle(
 @pytest.mark.xdist_group("faults")
 def test_second_campaign_on_the_same_folder_is_refused(fresh: Workplace, undisturbed: Workplace) -> None:
     with started(fresh) as first:
-        wait_for(first, lambda: list(fresh.path.glob(".snakemake/locks/*.lock")))
+        wait_until(lambda: list(fresh.path.glob(".snakemake/locks/*.lock")), first, "lock")
         second = fresh.snakemake(*CAMPAIGN)
         assert second.code == 1
         assert "Directory cannot be locked" in second.text
         assert "no other Snakemake process" in second.text
-        assert first.wait() == 0, (fresh.path / "snakemake.out").read_text()[-4000:]
+        assert first.wait(LIMIT_s) == 0, (fresh.path / "snakemake.out").read_text()[-4000:]
     assert outcome(fresh) == outcome(undisturbed)
     assert [len(ledger(fresh, chunk)) for chunk in range(3)] == [4, 4, 4]
 

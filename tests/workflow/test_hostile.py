@@ -39,7 +39,7 @@ def test_names_never_become_commands(place: Workplace) -> None:
     answer = place.snakemake(*config, "--", *targets)
     assert answer.code == 0, answer.text[-4000:]
     assert answer.jobs == {"files": 2, "describe": 1, "structures": 1, "plan": 1}
-    rest = place.snakemake("--dry-run", "--printshellcmds", *config)
+    rest = place.dry_run("--printshellcmds", *config)
     assert rest.code == 0, rest.text[-4000:]
     assert rest.text.count("touch owned1") > 20
     assert not list(place.path.rglob("owned*"))
@@ -57,7 +57,7 @@ def test_names_never_become_commands(place: Workplace) -> None:
     ],
 )
 def test_hostile_config_is_refused_before_any_job(fresh: Workplace, text: str, message: str) -> None:
-    answer = fresh.snakemake(*overlay(fresh, text))
+    answer = fresh.forked(*overlay(fresh, text))
     assert answer.code == 1
     assert message in answer.text
     assert not (fresh.path / "results").exists()

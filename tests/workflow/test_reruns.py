@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -116,7 +115,7 @@ def test_what_is_lost_is_made_again(kept_copy: Workplace, lost: str, expected: d
 
 def test_growing_computes_only_new_chunks(kept: Workplace) -> None:
     """8 particles in md chunks 0, 1 and imaging chunk 0 are finished; 17 need md 2 to 4, and imaging chunks 1 and 2."""
-    answer = kept.snakemake("--dry-run", *MINIMAL, "--config", "campaign={n_particles: 17}")
+    answer = kept.dry_run(*MINIMAL, "--config", "campaign={n_particles: 17}")
     begun = {
         line.split()[-1] for line in answer.text.splitlines() if line.startswith("    output: ") and "chunk-" in line
     }
@@ -138,8 +137,7 @@ def test_commands_of_the_docs(kept: Workplace, root: Path) -> None:
     text = (root / "docs" / "rerunning.md").read_text()
     lines = re.findall(r"^snakemake --profile profiles/local (.*?) +# (.*)$", text, re.MULTILINE)
     assert len(lines) == text.count("\nsnakemake ")
-    with ThreadPoolExecutor(2) as pool:
-        jobs = list(pool.map(lambda line: kept.jobs(*line[0].split()), lines))
+    jobs = [kept.jobs(*line[0].split()) for line in lines]
     named = [{rule: int(n) for rule, n in (job.split() for job in line[1].split(", "))} for line in lines]
     assert jobs == named
 

@@ -111,7 +111,7 @@ def test_account_and_partitions_are_set_in_one_place(root: Path, fresh: Workplac
     assert text.count("slurm_partition: cpu") == text.count("slurm_partition: gpu") == text.count("slurm_account") == 1
     renamed = text.replace("slurm_partition: cpu", "slurm_partition: long").replace("partition: gpu", "partition: a100")
     profile.write_text(renamed.replace("# slurm_account: project ", "slurm_account: nano "))
-    text = fresh.snakemake("--dry-run", *ONE_CHUNK, profile="slurm").text
+    text = fresh.dry_run(*ONE_CHUNK, profile="slurm").text
     asked = dict(re.findall(r"^rule (\w+):(?:\n    .*)*?\n    resources: (.*)", text, flags=re.MULTILINE))
     assert set(asked) == {*ASKED, "all"}
     for rule, (where, *_) in ASKED.items():
