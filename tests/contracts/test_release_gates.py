@@ -20,7 +20,7 @@ from alloyscope.microscope import views
 from alloyscope.microscope.settings import OpticsSection
 from alloyscope.stages import gates
 from alloyscope.store.atomic import checksum
-from tests.steps.synthetic_md import IMAGING, PER_CHUNK, SEED, labels_table, make_chunk, write_md_chunk
+from tests.stages.synthetic_md import IMAGING, PER_CHUNK, SEED, labels_table, make_chunk, write_md_chunk
 
 CHUNKS = 2
 Plant = Callable[[Path, pytest.MonkeyPatch], None]

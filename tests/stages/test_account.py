@@ -14,8 +14,8 @@ from alloyscope.errors import StoreError
 from alloyscope.pages import run
 from alloyscope.store.atomic import write_json
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
-from tests.steps.campaign_folder import benchmark
-from tests.steps.page_parser import Page
+from tests.stages.campaign_folder import benchmark
+from tests.stages.page_parser import Page
 
 CONFIG = parse(
     {

@@ -31,9 +31,9 @@ from alloyscope.stages import statistics
 from alloyscope.store import images
 from alloyscope.store.checkpoints import load_checkpoint
 from alloyscope.structure.settings import LabelsSection
-from tests.steps.campaign_folder import FAILED, build
-from tests.steps.page_parser import Page
-from tests.steps.test_statistics import write as write_structures
+from tests.stages.campaign_folder import FAILED, build
+from tests.stages.page_parser import Page
+from tests.stages.test_statistics import write as write_structures
 
 SCRIPT = "<script>alert(document.title)</script>"
 PICTURE = '"><img src=x onerror=alert(1)>'

@@ -9,7 +9,7 @@ import pytest
 from alloyscope.campaign.tables import LABEL_COLUMNS
 from alloyscope.store.images import CHUNK_COLUMNS, DTYPES, views_of
 from alloyscope.store.tables import read_table
-from tests.steps.synthetic_md import IMAGING, write_released
+from tests.stages.synthetic_md import IMAGING, write_released
 
 
 def page(root: Path) -> str:

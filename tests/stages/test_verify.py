@@ -13,7 +13,7 @@ from alloyscope.config.read import parse
 from alloyscope.errors import StoreError
 from alloyscope.store.atomic import checksum
 from alloyscope.store.images import metadata_name, shard_name
-from tests.steps.synthetic_md import IMAGING, make_chunk, release, write_released
+from tests.stages.synthetic_md import IMAGING, make_chunk, release, write_released
 
 CHUNKS = 3
 WAVES = IMAGING.model_copy(update={"store_waves": True})

@@ -22,8 +22,8 @@ from alloyscope.store.structures import to_text
 from alloyscope.store.tables import read_table, write_table
 from alloyscope.structure.settings import LabelsSection
 from alloyscope.structure.statistics import Deviation, RankTest, Share
-from tests.steps.campaign_folder import FAILED, configuration, structures_table
-from tests.steps.page_parser import Page
+from tests.stages.campaign_folder import FAILED, configuration, structures_table
+from tests.stages.page_parser import Page
 
 LATTICE = np.argwhere(np.indices((14, 14, 14)).sum(axis=0) % 2 == 0) - 6.5
 

@@ -14,7 +14,7 @@ from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection
 from alloyscope.stages import evaluate, train
 from alloyscope.store.images import shard_name
-from tests.steps.synthetic_images import alter, build
+from tests.stages.synthetic_images import alter, build
 
 SETTINGS = {
     "reading": TASKS["reading"](epochs=40, batch_size=8, width=4, learning_rate=5e-3),

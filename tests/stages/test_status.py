@@ -18,7 +18,7 @@ from alloyscope.errors import ConfigError, StoreError
 from alloyscope.store.atomic import write_json
 from alloyscope.store.manifests import Manifest, Slot
 from alloyscope.store.workplace import Workplace
-from tests.steps.status_folder import CAMPAIGN, NOW_s, begin, begun_campaign, cost, row
+from tests.stages.status_folder import CAMPAIGN, NOW_s, begin, begun_campaign, cost, row
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from alloyscope.store.atomic import checksum, digest
 from alloyscope.store.images import open_array, shard_name
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.tables import read_table
-from tests.steps.synthetic_md import (
+from tests.stages.synthetic_md import (
     DETECTOR,
     IMAGING,
     OPTICS,

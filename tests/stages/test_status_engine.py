@@ -11,7 +11,7 @@ from alloyscope.commands import status
 from alloyscope.commands.status import look, run
 from alloyscope.store import workplace
 from alloyscope.store.workplace import Account, Workplace, read_log
-from tests.steps.status_folder import NOW_s, begin, begun_campaign, row, stub_squeue, submit
+from tests.stages.status_folder import NOW_s, begin, begun_campaign, row, stub_squeue, submit
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from alloyscope.store.images import COUNTS, ShardShape, read_images, shard_name,
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.structures import film_text, read_structures, to_text
 from alloyscope.store.tables import read_table
-from tests.steps.synthetic_md import DETECTOR, FAILED, IMAGING, OPTICS, SEED, make_chunk, write_md_chunk
+from tests.stages.synthetic_md import DETECTOR, FAILED, IMAGING, OPTICS, SEED, make_chunk, write_md_chunk
 
 SHARD = ShardShape(capacity=2, views=2, pixels=32)
 

@@ -17,8 +17,8 @@ from alloyscope.pages import report, run
 from alloyscope.stages import report as report_stage
 from alloyscope.store.atomic import read_json, write_json
 from alloyscope.wording import duration, interval, mean_and_spread, number
-from tests.steps.campaign_folder import DENOISING, FAILED, READING, build
-from tests.steps.page_parser import Page
+from tests.stages.campaign_folder import DENOISING, FAILED, READING, build
+from tests.stages.page_parser import Page
 
 
 @pytest.fixture(scope="module")

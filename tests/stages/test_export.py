@@ -13,7 +13,7 @@ from alloyscope.cli import main
 from alloyscope.commands import export
 from alloyscope.errors import StoreError
 from alloyscope.store.images import CHUNK_COLUMNS, read_images, shard_name
-from tests.steps.synthetic_md import IMAGING, write_released
+from tests.stages.synthetic_md import IMAGING, write_released
 
 PIXEL_A = IMAGING.pixel_size_A  # 10/23 Å
 

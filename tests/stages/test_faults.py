@@ -16,7 +16,7 @@ import pytest
 from alloyscope.microscope.settings import ImagingSection
 from alloyscope.store.images import shard_name
 from alloyscope.store.manifests import manifest_name
-from tests.steps.synthetic_md import DETECTOR, OPTICS, PER_CHUNK, SEED, write_md_chunk
+from tests.stages.synthetic_md import DETECTOR, OPTICS, PER_CHUNK, SEED, write_md_chunk
 from tests.waiting import LIMIT_s
 
 OWN_MOUNTS = ("unshare", "--map-root-user", "--mount", "bash", "-c")

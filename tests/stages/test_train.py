@@ -21,7 +21,7 @@ from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection
 from alloyscope.stages import train
 from alloyscope.store.checkpoints import save_checkpoint
-from tests.steps.synthetic_images import alter, build
+from tests.stages.synthetic_images import alter, build
 from tests.waiting import wait_until
 
 DETECTOR = DetectorSection(dose_e_per_A2=(800.0, 1250.0))
