@@ -26,9 +26,9 @@ from alloyscope.contracts import Structure
 from alloyscope.ids import chunk_name, image_id, particle_id
 from alloyscope.pages.structures import ParticleTable
 from alloyscope.pages.structures_pictures import picked
-from alloyscope.stages import dataset
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, write_text
+from alloyscope.store.chunks import HASHING_THREADS, verify_all
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
 from alloyscope.store.tables import Columns, write_table
@@ -135,15 +135,15 @@ def step_figures(step: str, flags: Mapping[str, object], against: str) -> dict[s
 def verifying(shard_MB: float) -> dict[str, Figure]:
     """How fast shards are compared with their checksums, as `dataset` does, straight after they were written."""
     with tempfile.TemporaryDirectory() as place:
-        folder, chunks = Path(place), range(dataset.HASHING_THREADS)
+        folder, chunks = Path(place), range(HASHING_THREADS)
         for chunk in chunks:
             write_imaged(folder, chunk, 10, int(shard_MB * 1e6))
         manifests = [Manifest.read(folder / manifest_name(chunk)) for chunk in chunks]
         total_MB = sum(path.stat().st_size for path in folder.rglob("0/0")) / 1e6
         started = time.perf_counter()
-        dataset.verify(manifests, folder)
+        verify_all(manifests, folder)
         wall_s = time.perf_counter() - started
-    against = f"{2 * len(chunks)} shards of {shard_MB:g} MB, in the page cache, {dataset.HASHING_THREADS} threads"
+    against = f"{2 * len(chunks)} shards of {shard_MB:g} MB, in the page cache, {HASHING_THREADS} threads"
     return {"fan_in_verify_MB_per_s": Figure(total_MB / wall_s, "MB/s", against)}
 
 

@@ -12,7 +12,6 @@ from alloyscope.campaign.particles import planned_particle
 from alloyscope.config.model import Config, MdSection, ParticlesSection
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.ids import rng_for
-from alloyscope.md.protocol import Protocol
 from alloyscope.store.chunks import present, read_all
 
 BOOTSTRAPS = 2000
@@ -56,21 +55,21 @@ class Law:
         return self.retries * self.a * float((sizes**self.b).mean())
 
 
-Costs = Mapping[Protocol, Sequence[Cost]]
+Costs = Mapping[str, Sequence[Cost]]
 
 
 def cover(costs: Costs, particles: ParticlesSection) -> bool:
     """Has every protocol of a campaign particles of several sizes, from twice its smallest to half its largest?"""
     low, high = particles.n_atoms
 
-    def covered(protocol: Protocol) -> bool:
+    def covered(protocol: str) -> bool:
         sizes = {cost.n_atoms for cost in costs.get(protocol, ())}
         return len(sizes) > 1 and min(sizes) <= 2 * low and 2 * max(sizes) >= high
 
     return all(covered(protocol) for protocol, weight in particles.protocols.items() if weight > 0)
 
 
-def core_h(laws: Mapping[Protocol, Law], particles: ParticlesSection, n_particles: int) -> float:
+def core_h(laws: Mapping[str, Law], particles: ParticlesSection, n_particles: int) -> float:
     """Core-hours of a campaign's molecular dynamics."""
     weights = {protocol: weight for protocol, weight in particles.protocols.items() if weight > 0}
     mean_s = sum(weight * laws[protocol].mean_s(particles.n_atoms) for protocol, weight in weights.items())
@@ -119,8 +118,8 @@ def finished_costs(folder: Path, config: Config) -> Costs:
     return costs
 
 
-def by_protocol(costs: Iterator[tuple[Protocol, Cost]]) -> dict[Protocol, list[Cost]]:
-    grouped: dict[Protocol, list[Cost]] = {}
+def by_protocol(costs: Iterator[tuple[Protocol, Cost]]) -> dict[str, list[Cost]]:
+    grouped: dict[str, list[Cost]] = {}
     for protocol, cost in costs:
         grouped.setdefault(protocol, []).append(cost)
     return grouped
