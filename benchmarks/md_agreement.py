@@ -12,7 +12,6 @@ from alloyscope.contracts import Structure
 from alloyscope.intervals import NORMAL_95
 from alloyscope.lammps import commands
 from alloyscope.lammps.commands import System
-from alloyscope.md.protocol import Protocol
 from alloyscope.structure import order
 from alloyscope.structure.shape import Nanoparticle
 
@@ -78,7 +77,7 @@ def describe(lmp: object, structure: Structure, system: System) -> dict[str, flo
 
 
 def figures(
-    described: Mapping[Protocol, Sequence[tuple[Mapping[str, float], Mapping[str, float]]]],
+    described: Mapping[str, Sequence[tuple[Mapping[str, float], Mapping[str, float]]]],
 ) -> dict[str, Figure]:
     """Differences of all descriptors by protocol, and the largest of them in standard errors.
 

@@ -36,7 +36,6 @@ from alloyscope.config.read import load
 from alloyscope.errors import SimulationError
 from alloyscope.lammps.pool import WorkerPool
 from alloyscope.lammps.start import load_lammps
-from alloyscope.md.protocol import Protocol
 from alloyscope.progress import log
 from alloyscope.stages.md import snapshots
 from alloyscope.store.atomic import digest
@@ -87,7 +86,7 @@ def ingredient_figures(place: Workplace, found: Sequence[Pair]) -> dict[str, Fig
 def agreement_figures(place: Workplace, found: Sequence[Pair]) -> dict[str, Figure]:
     """Structures of both ways, over the pairs in which both passed the campaign's verdict."""
     lmp = load_lammps()
-    described: dict[Protocol, list[tuple[dict[str, float], dict[str, float]]]] = {}
+    described: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {}
     for pair in found:
         faults = {"ours": place.fault(pair.ours), "plain": place.fault(pair.plain)}
         if any(faults.values()):

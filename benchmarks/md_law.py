@@ -107,7 +107,7 @@ def finished_costs(folder: Path, config: Config) -> Costs:
     chunks = present(folder / "structures", n_chunks(campaign.campaign.n_particles, campaign.md.particles_per_chunk))
     slots = [slot for manifest in read_all(folder / "structures", chunks) for slot in manifest.slots]
 
-    def planned() -> Iterator[tuple[Protocol, Cost]]:
+    def planned() -> Iterator[tuple[str, Cost]]:
         for slot in slots:
             if slot.seconds > 0:  # a run that LAMMPS refused at once has none
                 made = planned_particle(slot.particle, campaign.particles, campaign.campaign.seed)
@@ -118,7 +118,7 @@ def finished_costs(folder: Path, config: Config) -> Costs:
     return costs
 
 
-def by_protocol(costs: Iterator[tuple[Protocol, Cost]]) -> dict[str, list[Cost]]:
+def by_protocol(costs: Iterator[tuple[str, Cost]]) -> dict[str, list[Cost]]:
     grouped: dict[str, list[Cost]] = {}
     for protocol, cost in costs:
         grouped.setdefault(protocol, []).append(cost)
