@@ -1,6 +1,8 @@
-"""Which GPU a step says it has worked on."""
+"""Of which commit a result says that it is, and on which GPU it says that it was made."""
 
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -38,3 +40,8 @@ def test_gpu_that_was_worked_on(
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     assert provenance.Stopwatch("hrtem").record()["gpu"] == expected
+
+
+def test_commit_is_that_of_the_checkout(root: Path) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+    assert (provenance.commit() or "").removesuffix("+") == head.stdout.strip()

@@ -28,7 +28,7 @@ PACKAGES = (
 @cache
 def commit() -> str | None:
     """Commit of the source tree, with "+" when it has uncommitted changes; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
