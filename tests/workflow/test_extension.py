@@ -82,6 +82,24 @@ def test_a_protocol_makes_particles_and_a_preset_fills_the_config(fresh: Workpla
     )
 
 
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        (
+            "md={mixed: {melt_ps: 2}}",
+            "md.mixed: stands there without effect; give mixed a weight in particles.protocols",
+        ),
+        ("training={defocus: {epochs: 2}}", "training.defocus: stands there without effect; name defocus in training"),
+        ("particles={protocols: {onion: 1}}", "must be one of droplets, gas_quench, mixed; got 'onion'"),
+        ("training={tasks: [reading, counting]}", "must be one of defocus, denoising, reading; got 'counting'"),
+    ],
+)
+def test_settings_without_effect_and_unknown_names_are_refused(kept: Workplace, config: str, fault: str) -> None:
+    answer = kept.snakemake("--dry-run", *MINIMAL, "--config", config)
+    assert answer.code == 1
+    assert fault in answer.text
+
+
 def test_a_preset_by_its_path(fresh: Workplace, extended: Path) -> None:
     """Its values stand in the config that jobs are given, so the file may be gone afterwards."""
     shutil.copy(extended / "alloyscope" / "data" / "presets" / "titan-300.yaml", fresh.path / "mine.yaml")

@@ -2,6 +2,8 @@
 
 from alloyscope.config.model import Config
 from alloyscope.errors import ConfigError
+from alloyscope.learn.tasks import TASKS
+from alloyscope.md.protocols import PROTOCOLS
 from alloyscope.microscope.settings import ImagingSection, aperture_faults
 from alloyscope.potential.sets import parameter_set
 from alloyscope.units import fcc_111_spacing_A
@@ -37,6 +39,23 @@ def cross_faults(config: Config) -> list[str]:
             continue
         faults += _resolution_faults(config.imaging, species, parameters.pair(species, species).r0_A)
     return faults
+
+
+def unused_faults(config: Config) -> list[str]:
+    """Settings that would be ignored without a word: those of a protocol without a weight, of a task not learnt.
+
+    Protocols and tasks that stand in every config are left out.
+    """
+    faults = [
+        f"md.{name}: stands there without effect; give {name} a weight in particles.protocols, or leave it out"
+        for name, protocol in PROTOCOLS.items()
+        if not protocol.spelled and getattr(config.md, name) and name not in config.particles.protocols
+    ]
+    return faults + [
+        f"training.{name}: stands there without effect; name {name} in training.tasks, or leave it out"
+        for name, task in TASKS.items()
+        if not task.spelled and getattr(config.training, name) and name not in config.training.tasks
+    ]
 
 
 def _snapshot_faults(config: Config) -> list[str]:

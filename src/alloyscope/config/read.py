@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from alloyscope.config.checks import cross_faults
+from alloyscope.config.checks import cross_faults, unused_faults
 from alloyscope.config.model import Config
 from alloyscope.errors import ConfigError
 from alloyscope.sections import S, Section, parse_section
@@ -57,8 +57,9 @@ def parse(content: Any) -> Config:
         for key in content
         if key not in Config.model_fields
     ]
-    config = Config.model_validate(sections).completed()
-    faults += cross_faults(config)
+    given = Config.model_validate(sections)
+    config = given.completed()
+    faults += [*unused_faults(given), *cross_faults(config)]
     if faults:
         raise ConfigError("\n".join(faults))
     return config
