@@ -14,7 +14,7 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 from unittest.mock import Mock, patch
 
 import numpy as np
@@ -26,7 +26,7 @@ from alloyscope.campaign.chunks import imaging_capacity, n_chunks
 from alloyscope.config.model import Config
 from alloyscope.config.read import load
 from alloyscope.errors import AlloyscopeError
-from alloyscope.md.protocol import Protocol
+from alloyscope.md.protocols import PROTOCOLS
 from alloyscope.potential.sets import PotentialSection, packaged_sets
 from alloyscope.stages import potential
 from alloyscope.store.atomic import write_json
@@ -199,7 +199,7 @@ class Benchmark:
         words = {word for path in sources(Path(self.module.__file__)) for word in constants(path)}
         held = {key: value for key, value in vars(self.module).items() if not key.startswith("__")}
         words |= set(map(str, flat(held)))
-        words |= {*packaged_sets(), *get_args(Protocol)}
+        words |= {*packaged_sets(), *PROTOCOLS}
         words = words - self.replaced() | {form for value in self.values for form in forms(value)}
         return {word for word in words if re.fullmatch(r"[\w\[\]-]+", word)}
 

@@ -158,8 +158,10 @@ def test_lost_node_queues_its_job_again(met: Met, undisturbed: Workplace) -> Non
         early = met.ledger
     answer = campaign.end()
     assert answer.code == 0, answer.text[-8000:]
-    (job,) = met.jobs()
-    assert (job.fields["JobState"], job.fields["Restarts"]) == ("COMPLETED", "1")
+    # Snakemake, which looks every second here, may see the node fail before SLURM queues the job again: it tries, too
+    first, *others = met.jobs()
+    assert (first.fields["JobState"], first.fields["Restarts"]) == ("COMPLETED", "1")
+    assert all(job.fields["JobState"] == "COMPLETED" for job in others)
     met.must_have_kept(early, undisturbed)
 
 
