@@ -27,7 +27,9 @@ def test_block_and_its_checks(tmp_path: Path) -> None:
 
 def test_gas_is_refused(tmp_path: Path) -> None:
     hot = SMALL.model_copy(update={"melt_K": 20_000.0, "quench_ps": 0.001, "settle_ps": 0.001})
-    with pytest.raises(SimulationError, match=r"film: .* not those of amorphous carbon; raise imaging\.film\.melt_ps"):
+    with pytest.raises(
+        SimulationError, match=r"film: .* outside the bounds of amorphous carbon; raise imaging\.film\.melt_ps"
+    ):
         film.run(film=hot, seed=1, out=tmp_path / "carbon.extxyz")
     assert not list(tmp_path.iterdir())
 

@@ -114,7 +114,7 @@ def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=600)[1]
     assert process.returncode == 128 + signal.SIGTERM, errors
-    ended = re.search(r"reading: ended by SIGTERM in epoch (\d+); snakemake again goes on there\n$", errors)
+    ended = re.search(r"reading: ended by SIGTERM in epoch (\d+); run snakemake again to resume there\n$", errors)
     assert ended, errors
     assert not (preempted / "run.json").exists()
     again = subprocess.run(words, check=True, capture_output=True, text=True, env=one_thread)
