@@ -39,10 +39,10 @@ def test_thinnest_film_has_a_block_thick_enough_for_the_potential() -> None:
     assert FilmSection(thickness_A=[10, 45]).block_A == (60, 60, 45)
 
 
-@pytest.mark.parametrize(("content", "message"), [("", "not a film"), ("1\n\nAg 0 0 0\n", "carbon alone; got Ag")])
+@pytest.mark.parametrize(("content", "message"), [("", "not a film"), ("1\n\nAg 0 0 0\n", "only carbon; got Ag")])
 def test_files_that_hold_no_film(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "carbon.extxyz"
-    with pytest.raises(StoreError, match=r"cannot be read .*run the film step first"):
+    with pytest.raises(StoreError, match=r"cannot be read .*run the stage `film` first"):
         read_film(path)
     path.write_text(content)
     with pytest.raises(StoreError, match=message):
