@@ -59,7 +59,7 @@ CHUNK_COLUMNS: Columns = {
 
 @dataclass(frozen=True)
 class ShardShape:
-    """Shape of a shard: `capacity` particles with `views` images of `pixels`² each, and waves of `wave_grid`² (or 0)."""
+    """Shape of a shard: `capacity` particles in `views` images of `pixels`² each; waves of `wave_grid`², 0 for none."""
 
     capacity: int
     views: int
