@@ -234,7 +234,7 @@ def test_refuses_a_missing_or_foreign_account(dataset, tmp_path):
 
 def test_refuses_an_index_that_does_not_fit(dataset, tmp_path):
     alter(dataset, image=1000)
-    with pytest.raises(ContractError, match="images.parquet lists image 1000; clean has the shape"):
+    with pytest.raises(ContractError, match=r"images\.parquet lists image 1000; clean has the shape"):
         run(dataset, tmp_path / "out")
     path = dataset.parent / "images.parquet"
     pd.read_parquet(path).drop(columns="ordering").to_parquet(path)
