@@ -1,4 +1,4 @@
-"""Start of the program: `alloyscope` and `python -m alloyscope`."""
+"""Entry point of `alloyscope` and `python -m alloyscope`."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ from alloyscope.lammps.start import leave_preloaded_mpi
 
 
 def start() -> None:
-    """Run the command line and end the process with its code."""
+    """Run the command line and end the process with its exit code."""
     leave_preloaded_mpi()
     code = main()
-    if code:  # what libraries say while the process is torn down must not follow the error
+    if code:  # silence libraries that print while the process ends, so that the error stays the last line
         sys.stderr.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Command line: text to typed arguments; the only error boundary."""
+"""The command line: it parses arguments, calls a stage or a command, and reports every error."""
 
 import argparse
 import ast
@@ -19,9 +19,9 @@ from alloyscope.campaign.stages import STAGES
 from alloyscope.errors import PARTICLE_NOTE, AlloyscopeError
 from alloyscope.store.locks import locked
 
-# A module of stages/ for each stage of the table, and every module of commands/, has `add_arguments(parser)`, and its
-# docstring is the help text. What was parsed goes to `main(arguments)` where the module has one, else to `run`, whose
-# parameters bear the names of the flags.
+# Each module of commands/, and the module of stages/ for each stage of the table, has a function
+# `add_arguments(parser)`; its docstring is the help text. The parsed arguments are passed to `main(arguments)` if the
+# module has it, else to `run`, whose parameters have the names of the flags.
 MODULES = {
     **{name: f"alloyscope.stages.{name}" for name in STAGES},
     **{module.name: f"alloyscope.commands.{module.name}" for module in iter_modules(commands.__path__)},
@@ -29,7 +29,7 @@ MODULES = {
 
 
 def summary(module: str) -> str:
-    """First line of a module's docstring, read without importing the module: torch and LAMMPS take seconds."""
+    """First line of a module's docstring, read without an import, because torch and LAMMPS take seconds to import."""
     spec = find_spec(module)
     assert spec is not None
     assert spec.origin is not None
@@ -38,7 +38,7 @@ def summary(module: str) -> str:
 
 
 def print_error(words: Sequence[str], error: Exception, text: str) -> None:
-    """Print the error with chunk and particle, last of all; above it, in a log, the command to repeat a stage alone."""
+    """Print the error with chunk and particle as the last line; in a log, print before it the command of this job."""
     if words[0] in STAGES and not sys.stderr.isatty():
         again = f"cd {shlex.quote(str(Path.cwd()))} && python -m alloyscope {shlex.join(words)}"
         print(f"alloyscope {words[0]}: to repeat this job alone: {again}", file=sys.stderr)
@@ -50,7 +50,7 @@ def print_error(words: Sequence[str], error: Exception, text: str) -> None:
 
 
 def passed_on(run: Callable[..., None], arguments: argparse.Namespace) -> None:
-    """Call a stage or command with all that was parsed."""
+    """Call `run` of a stage or command with all parsed arguments."""
     run(**{name: value for name, value in vars(arguments).items() if name not in ("command", "main")})
 
 
@@ -63,18 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub = subparsers.add_parser(words[0], description=module.__doc__)
         module.add_arguments(sub)
         sub.set_defaults(main=getattr(module, "main", partial(passed_on, module.run)))
-    else:  # help or a refusal: nothing will run
+    else:  # the parser prints its help or an error
         for name, place in MODULES.items():
             subparsers.add_parser(name, help=summary(place))
     try:
-        arguments = parser.parse_args(words)  # sections are parsed here, too
+        arguments = parser.parse_args(words)  # also parses and checks the sections
         output: Path | None = getattr(arguments, "manifest", None) or getattr(arguments, "out", None)
         with locked(output) if output and words[0] in STAGES else nullcontext():
             arguments.main(arguments)
     except AlloyscopeError as error:
         print_error(words, error, str(error))
         return 2
-    except Exception as error:  # noqa: BLE001 - nothing lies above; the traceback is printed whole
+    except Exception as error:  # noqa: BLE001 - the outermost boundary; it prints the whole traceback
         traceback.print_exc()
         print_error(words, error, f"{type(error).__name__}: {error}")
         return 1

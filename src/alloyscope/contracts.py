@@ -1,4 +1,4 @@
-"""What passes between stages: frozen dataclasses, checked on construction."""
+"""Data that pass between stages: frozen dataclasses, checked on construction."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from alloyscope.errors import ContractError
 Engine = Literal["batched", "abtem"]
 Ordering = Literal["core_shell", "janus"]
 Split = Literal["train", "validation", "calibration", "test"]
-OWN = "file"  # the protocol of a structure that does not name one of ours
+OWN = "file"  # the protocol of a user's structure that names no known protocol
 
 
 def require(condition: bool, message: str) -> None:
@@ -21,7 +21,7 @@ def require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Particle:
-    """A planned particle: everything about it that follows from its number alone."""
+    """A planned particle: the properties that follow from its number."""
 
     number: int
     protocol: str
@@ -52,7 +52,7 @@ class Structure:
     Attributes:
         elements: Chemical symbol of every atom, length n.
         positions_A: Cartesian positions [Å], shape (n, 3), float64.
-        info: Scalars that travel with it (particle, protocol, snapshot, potential_energy_eV, temperature_K).
+        info: Scalars of the snapshot (particle, protocol, snapshot, potential_energy_eV, temperature_K).
     """
 
     elements: tuple[str, ...]
@@ -68,7 +68,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class Film:
-    """A block of amorphous carbon that goes on periodically.
+    """A periodic block of amorphous carbon.
 
     Attributes:
         positions_A: Positions, shape (n, 3), float64, within the block.
@@ -84,7 +84,7 @@ class Film:
         require(bool(inside.all()), f"atoms of a film must lie in its block of {self.edges_A} Å")
 
 
-# (order n, symmetry m) of every aberration C_nm beside defocus; those with m > 0 have an angle
+# (order n, symmetry m) of every aberration C_nm except defocus; those with m > 0 have an angle
 ABERRATIONS = (
     *((1, 2), (2, 1), (2, 3), (3, 0), (3, 2), (3, 4)),
     *((4, 1), (4, 3), (4, 5), (5, 0), (5, 2), (5, 4), (5, 6)),
@@ -93,14 +93,14 @@ ABERRATIONS = (
 
 @dataclass(frozen=True)
 class View:
-    """Every drawn parameter of one image: a row of `images.parquet`.
+    """The drawn parameters of one image: a row of `images.parquet`.
 
-    Angles of aberrations in rad, lengths in Å, abTEM's names and signs (defocus = −C10).
-    `rotation` is a unit quaternion (x, y, z, w); `shift_A` moves the particle in the image plane (y, x). `snapshots`
-    are those of the particle that the exposure averages; none named means all. A film of thickness 0 is not there;
-    `film_offset` is the place of its block, in fractions of the block's edges (x, y, z). Defocus is that of the
-    particle's lower face, with a film and without. `vibration_A` is the standard deviation of the image's position
-    along the direction `vibration_angle_rad` from x towards y, `vibration_ratio` times that across it.
+    Aberrations have abTEM's names and signs (defocus = −C10), angles in rad and lengths in Å. `rotation` is a unit
+    quaternion (x, y, z, w); `shift_A` moves the particle in the image plane (y, x). `snapshots` are the numbers of the
+    snapshots over which the exposure averages; an empty tuple means all. Thickness 0 means that there is no film;
+    `film_offset` shifts its block, in fractions of the block's edges (x, y, z). Defocus is measured from the particle's
+    lower face, with and without a film. `vibration_A` is the standard deviation of the image's position along the
+    direction `vibration_angle_rad` from x towards y; across it, it is `vibration_ratio` times as large.
     """
 
     particle: int

@@ -1,4 +1,4 @@
-"""Errors a user can mend. The command line prints them as one line and exits with 2."""
+"""Errors that a user can correct. The command line prints them without a traceback and exits with 2."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,15 +7,15 @@ PARTICLE_NOTE = "particle "
 
 
 class AlloyscopeError(Exception):
-    """Something outside the program is wrong: the message says what, what is allowed, and what to do."""
+    """A fault outside the program; the message says what is wrong, what is allowed, and what to do."""
 
 
 class ConfigError(AlloyscopeError):
-    """The configuration asks for something impossible; lists every fault with its path."""
+    """The config asks for something impossible; the message lists every fault with its path."""
 
 
 class ContractError(AlloyscopeError):
-    """Data handed from one stage to the next breaks its contract (shape, dtype, unit, order)."""
+    """Data that pass from one stage to the next break their contract (shape, dtype, unit, order)."""
 
 
 class StoreError(AlloyscopeError):
@@ -23,7 +23,7 @@ class StoreError(AlloyscopeError):
 
 
 class SimulationError(AlloyscopeError):
-    """A simulation cannot be run at all (one failed particle is a value, not this error)."""
+    """A simulation cannot run at all; a single failed particle is a result and not this error."""
 
 
 class GateError(AlloyscopeError):
@@ -32,7 +32,7 @@ class GateError(AlloyscopeError):
 
 @contextmanager
 def at_particle(particle: int) -> Iterator[None]:
-    """What goes wrong inside is about this particle: the error says so, whatever its kind."""
+    """Add the number of the particle to any error that is raised inside."""
     try:
         yield
     except Exception as error:

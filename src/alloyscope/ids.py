@@ -1,4 +1,4 @@
-"""Ids of particles and images, and random streams addressed by them."""
+"""Ids of particles and images, and random streams with addresses."""
 
 import hashlib
 import math
@@ -17,7 +17,7 @@ def image_id(particle: int, view: int) -> str:
 
 
 def chunk_name(chunk: int) -> str:
-    """Fixed width, so that names sort as numbers: six digits, for up to a million chunks."""
+    """Chunk number with six digits, so that names sort as numbers, for up to a million chunks."""
     return f"{chunk:06d}"
 
 
@@ -26,17 +26,17 @@ def _digest(purpose: str, parts: tuple[int, ...]) -> bytes:
 
 
 def rng_for(purpose: str, *parts: int) -> np.random.Generator:
-    """A stream that depends on its address alone, e.g. `rng_for("dose", seed, particle, view)`."""
+    """Random stream that depends only on its address, e.g. `rng_for("dose", seed, particle, view)`."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(int.from_bytes(_digest(purpose, parts)))))
 
 
 def seed_for(purpose: str, *parts: int) -> int:
-    """A positive seed below 2²⁹ for programs that want an integer (LAMMPS takes up to 900 million, torch)."""
+    """A positive seed below 2²⁹, for programs that need an integer (torch; LAMMPS accepts up to 900 million)."""
     return 1 + int.from_bytes(_digest(purpose, parts)[:8]) % (2**29 - 1)
 
 
 def draw_value(draw: Draw, rng: np.random.Generator) -> float:
-    """One value of a draw: fixed, uniform or log-uniform. Takes one number off the stream in every case."""
+    """Draw one value: fixed, uniform or log-uniform. Every case takes one number from the stream."""
     u = float(rng.random())
     match draw:
         case LogUniform(log_uniform=(low, high)):

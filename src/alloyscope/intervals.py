@@ -1,4 +1,4 @@
-"""Intervals of proportions."""
+"""Confidence intervals of proportions."""
 
 import math
 
@@ -15,5 +15,5 @@ def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
     share, z2 = successes / trials, NORMAL_95**2
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = NORMAL_95 / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    # the share itself bounds what rounding does where an end is exactly 0 or 1
+    # The share limits the rounding error when an end is exactly 0 or 1.
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))

@@ -13,12 +13,12 @@ LINE_EVERY_S = 10.0
 
 
 def log(text: str) -> None:
-    """One line on standard error, above a progress bar if there is one."""
+    """Print one line on standard error, above a progress bar if there is one."""
     tqdm.write(text, file=sys.stderr)
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Pass items through, showing how many are done."""
+    """Yield the items and show how many are done."""
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, unit="")
         return

@@ -1,4 +1,4 @@
-"""Records: classes of which each module of a folder holds one, so that the folder is the table."""
+"""Records: each module of a folder holds one class, so that the folder is the table of records."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 
 def records(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
-    """The record of each module of a package by the module's name, in alphabetical order.
+    """The record of each module of a package, by the module's name, in alphabetical order.
 
     Args:
-        package: Whose modules hold the records.
-        base: What they are derived from.
+        package: Package whose modules hold the records.
+        base: Base class of the records.
     """
     found = {}
     for name in sorted(module.name for module in iter_modules(package.__path__)):

@@ -1,6 +1,6 @@
-"""What config sections are made of: the frozen model, ranges and draws, and how faults are told.
+"""Building blocks of config sections: the frozen model, ranges, draws, and messages about faults.
 
-A value that is drawn per image is a number (fixed), `[low, high]` (uniform) or `{log_uniform: [low, high]}`.
+A value that is drawn for each image is a number (fixed), `[low, high]` (uniform) or `{log_uniform: [low, high]}`.
 """
 
 import json
@@ -25,15 +25,15 @@ from alloyscope.errors import ConfigError
 
 
 class Later:
-    """Marks a key that is younger than finished campaigns, as in `snapshots: Annotated[int, LATER] = 1`.
+    """Marks a key that is newer than finished campaigns, as in `snapshots: Annotated[int, LATER] = 1`.
 
-    Its default is its neutral value: with it the stage makes what it made before the key was there. `as_json` leaves
-    the key out while it has this value, so that the key alone makes no stage run again.
+    The default of the key is its neutral value, with which the stage gives the same results as before the key existed.
+    `as_json` leaves out a key with this value, so that a new key does not run any stage again.
     """
 
 
 LATER = Later()
-MADE_FROM = "made from"  # context of the serialisation that leaves out later keys
+MADE_FROM = "made from"  # context of a serialisation that leaves out later keys with neutral values
 
 
 class Section(BaseModel):
@@ -42,14 +42,14 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def as_json(self) -> str:
-        """Compact JSON, equal for equal content: what a rule passes on and a digest is made of.
+        """Compact JSON for params of rules and for digests, equal for equal content.
 
-        Parsed again it gives the same section.
+        It can be parsed into the same section.
         """
         return compact(self.made_from())
 
     def made_from(self, **options: Any) -> dict[str, Any]:
-        """The content that a stage is made from: `model_dump` without later keys at their neutral value."""
+        """The content from which a stage is made: `model_dump` without later keys that have their neutral value."""
         content: dict[str, Any] = self.model_dump(mode="json", context=MADE_FROM, **options)
         return content
 
@@ -64,7 +64,7 @@ class Section(BaseModel):
 
 
 def compact(content: Any) -> str:
-    """JSON without spaces, keys in order."""
+    """JSON without spaces, with sorted keys."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
@@ -75,7 +75,7 @@ def _ordered(bounds: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def _path_text(path: str) -> str:
-    # braces are wildcards to Snakemake; LAMMPS reads a line per line and has no escape for a quote inside quotes
+    # Snakemake takes braces for wildcards; LAMMPS cannot read quotes or line breaks inside a quoted path.
     if not path or path.startswith("-") or not path.isprintable() or set('{}"') & set(path):
         raise ValueError(
             f'must be a path without braces, double quotes, line breaks or a leading "-"; got {path!r}; rename it'
@@ -155,7 +155,7 @@ def parse_section(model: type[S], content: Any, path: str = "") -> S:
     """Parse a section.
 
     Raises:
-        ConfigError: lists every fault with its path.
+        ConfigError: the content is faulty; the message lists every fault with its path.
     """
     try:
         return model.model_validate(content)

@@ -19,7 +19,7 @@ ATOMIC_MASS_u = {  # IUPAC standard atomic weights (2021, abridged)
 CARBON_MASS_u = 12.011
 AVOGADRO_per_mol = 6.02214076e23  # CODATA 2018 (exact)
 
-NEAREST_NEIGHBOUR_A = {  # of the elements' crystals; Kittel, Introduction to Solid State Physics, ch. 1, table 4
+NEAREST_NEIGHBOUR_A = {  # in the crystal of the element; Kittel, Introduction to Solid State Physics, ch. 1, table 4
     "Co": 2.50,
     "Ni": 2.49,
     "Cu": 2.56,
@@ -31,7 +31,7 @@ NEAREST_NEIGHBOUR_A = {  # of the elements' crystals; Kittel, Introduction to So
 
 
 def atoms_per_A3(density_g_per_cm3: float, mass_u: float) -> float:
-    """Number density of a substance of one element [1/Å³]."""
+    """Number density of an element from its mass density [1/Å³]."""
     return 1e-24 * AVOGADRO_per_mol * density_g_per_cm3 / mass_u
 
 
@@ -54,14 +54,14 @@ def interaction_constant_rad_per_VA(voltage_kV: float) -> float:
 
 
 def scherzer_defocus_A(C30_A: float, voltage_kV: float) -> float:
-    """Δf = √(4/3 · C30 λ) [Å], underfocus positive; overfocus for negative C30.
+    """Scherzer defocus Δf = √(4/3 · C30 λ) [Å], underfocus positive; it is overfocus for negative C30.
 
-    Scherzer, J. Appl. Phys. 20, 20 (1949), whose rounded form is 1.2 √(C30 λ). At this focus the aberration function
-    turns back at χ = −2π/3, which makes the widest band of transfer without a change of sign.
+    Scherzer, J. Appl. Phys. 20, 20 (1949), who rounds it to 1.2 √(C30 λ). At this defocus the minimum of the aberration
+    function is χ = −2π/3, which gives the widest band of transfer without a change of sign.
     """
     return math.copysign(math.sqrt(4 / 3 * abs(C30_A) * electron_wavelength_A(voltage_kV)), C30_A)
 
 
 def fcc_111_spacing_A(nearest_neighbour_A: float) -> float:
-    """Spacing of close-packed planes d₁₁₁ = √(2/3) · r0 of an fcc (or hcp {0002}) crystal [Å]."""
+    """Spacing d₁₁₁ = √(2/3) · r0 of the close-packed planes of an fcc crystal, or {0002} of an hcp crystal [Å]."""
     return math.sqrt(2 / 3) * nearest_neighbour_A

@@ -1,10 +1,10 @@
-"""Numbers as the report writes them."""
+"""Formats of numbers in the report."""
 
 import math
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """A score as the page and the summary write it."""
+    """Format a score with its unit."""
     if value is None or math.isnan(value):
         return "–"
     if unit == "%":
@@ -13,12 +13,12 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def interval(low: float | None, high: float | None, unit: str) -> str:
-    """Both ends of an interval, the unit once."""
+    """Format both ends of an interval, with the unit once."""
     return f"{number(low, unit).removesuffix(unit).strip()} to {number(high, unit)}"
 
 
 def mean_and_spread(mean: float, spread: float) -> str:
-    """Mean ± standard deviation, both to the second digit of the latter."""
+    """Format mean ± standard deviation, both to the second significant digit of the latter."""
     if not spread > 0:
         return number(mean)
     digits = max(0, 1 - math.floor(math.log10(spread)))
@@ -30,7 +30,7 @@ def minus(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit a reader would choose."""
+    """Format a time in hours, minutes or seconds, whichever suits its length."""
     for size, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -123,7 +123,7 @@ def test_depth_and_fringe_are_those_of_the_engine() -> None:
         assert flight_between_A(imager, box) == pytest.approx(30.0, abs=34.0 / 15)
         assert fringe_kept(imager, 0.49) > 0.999
         gates.fringe_passes_engine(fringe_kept(imager, 0.49), 0.49)
-        with pytest.raises(GateError, match=r"must carry the fringe of 2\.500 1/Å; it leaves 0\.0%"):
+        with pytest.raises(GateError, match=r"must carry the fringe of 2\.500 1/Å; it keeps 0\.0%"):
             gates.fringe_passes_engine(fringe_kept(imager, 2.5), 2.5)
 
 

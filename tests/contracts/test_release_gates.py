@@ -143,7 +143,7 @@ FAULTS: list[tuple[Plant, str]] = [
     (species_exchanged_before_imaging, "stored image must be what its structure and parameters give"),
     (last_species_for_every_atom, r"swapping species must change the image by 10% .*got 0\.0%"),
     (last_species_for_every_atom, "abTEM on a twice finer grid must change"),
-    (every_atom_in_one_slice, r"must scatter so far apart, within a slice of .*; got -?0\.0"),
+    (every_atom_in_one_slice, r"must scatter this far apart, within a slice of .*; got -?0\.0"),
     (too_long_a_wave, r"engine: wavelength at 200 kV must be 0\.025079 Å; got 0\.0273"),
     (too_long_a_wave, r"lens: wavelength at 200 kV must be 0\.025079 Å; got 0\.0273"),
     (rotations_about_the_beam_alone, "8 rotations must be uniform"),

@@ -47,7 +47,7 @@ def test_python_outside_the_range_is_broken() -> None:
     ("found", "state", "words"),
     [
         (("Linux", "x86_64", ("glibc", "2.28")), "ok", "Linux x86_64 glibc 2.28"),
-        (("Linux", "x86_64", ("glibc", "2.17")), "broken", "need glibc 2.28 or later; mend: .*envs/alloyscope.def"),
+        (("Linux", "x86_64", ("glibc", "2.17")), "broken", "need glibc 2.28 or later; fix: .*envs/alloyscope.def"),
         (("Linux", "x86_64", ("", "")), "broken", "need glibc"),  # Alpine
         (("Linux", "aarch64", ("glibc", "2.39")), "ok", "CI tries Linux on x86-64 alone"),
         (("Darwin", "arm64", ("", "")), "ok", "CI tries Linux on x86-64 alone"),
@@ -101,9 +101,9 @@ def test_broken_fails_after_every_line_is_shown(
     monkeypatch.setattr(doctor, "run", lambda: lines)
     assert cli.main(["doctor"]) == 2
     shown = capsys.readouterr()
-    assert "broken  gone; mend: put it back" in shown.out
+    assert "broken  gone; fix: put it back" in shown.out
     assert "y                  ok      1" in shown.out
-    assert shown.err == "alloyscope doctor: broken: x; the lines above name the mend\n"
+    assert shown.err == "alloyscope doctor: broken: x; the lines above say how to fix it\n"
 
 
 def test_a_probe_that_hangs_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:

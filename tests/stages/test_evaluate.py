@@ -126,7 +126,7 @@ def test_refuses_a_network_for_another_task(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read .* run the step `train` first"), (b"not a checkpoint", "damaged or not a checkpoint")],
+    [(None, "cannot be read .* run the stage `train` first"), (b"not a checkpoint", "damaged or not a checkpoint")],
 )
 def test_refuses_a_missing_or_damaged_checkpoint(folder, tmp_path, content, message):
     path = tmp_path / "best.ckpt"

@@ -109,7 +109,7 @@ def test_damaged_shard_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_range_without_images(folder: Path, tmp_path: Path) -> None:
     for rows in (slice(2, 4), slice(8, None)):
-        with pytest.raises(StoreError, match="no image of a sound particle in this range; there are rows 0 to 7"):
+        with pytest.raises(StoreError, match="no image of a valid particle in this range; the rows are 0 to 7"):
             export.run(folder=folder, to="png", out=tmp_path, images=rows)
 
 

@@ -27,7 +27,9 @@ def test_block_and_its_checks(tmp_path: Path) -> None:
 
 def test_gas_is_refused(tmp_path: Path) -> None:
     hot = SMALL.model_copy(update={"melt_K": 20_000.0, "quench_ps": 0.001, "settle_ps": 0.001})
-    with pytest.raises(SimulationError, match=r"film: .* not those of amorphous carbon; raise imaging\.film\.melt_ps"):
+    with pytest.raises(
+        SimulationError, match=r"film: .* outside the bounds of amorphous carbon; raise imaging\.film\.melt_ps"
+    ):
         film.run(film=hot, seed=1, out=tmp_path / "carbon.extxyz")
     assert not list(tmp_path.iterdir())
 
@@ -37,10 +39,10 @@ def test_thinnest_film_has_a_block_thick_enough_for_the_potential() -> None:
     assert FilmSection(thickness_A=[10, 45]).block_A == (60, 60, 45)
 
 
-@pytest.mark.parametrize(("content", "message"), [("", "not a film"), ("1\n\nAg 0 0 0\n", "carbon alone; got Ag")])
+@pytest.mark.parametrize(("content", "message"), [("", "not a film"), ("1\n\nAg 0 0 0\n", "only carbon; got Ag")])
 def test_files_that_hold_no_film(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "carbon.extxyz"
-    with pytest.raises(StoreError, match=r"cannot be read .*run the film step first"):
+    with pytest.raises(StoreError, match=r"cannot be read .*run the stage `film` first"):
         read_film(path)
     path.write_text(content)
     with pytest.raises(StoreError, match=message):

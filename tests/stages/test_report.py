@@ -72,7 +72,7 @@ def test_scores_stand_beside_interval_and_baseline(page):
     text = re.sub(r"\s+", " ", text)
     assert "baseline: always the commoner order 90.0 % 70.0 to 97.0 % 55.0 %" in text
     assert "mean error in size baseline: always the training mean 14.2 atoms 11.0 to 18.0 atoms 61.5 atoms" in text
-    assert "95.0 % of the test particles are ordered rightly; the mean error in size is 9.5 atoms" in text
+    assert "95.0 % of the test particles get the right order; the mean error in size is 9.5 atoms" in text
     assert "27.2 dB 26.0 to 28.5 dB 21.5 dB" in text
 
 

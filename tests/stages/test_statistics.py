@@ -220,7 +220,7 @@ def test_missing_structure_file_is_named(quick):
 def test_structure_file_that_lacks_the_particle_is_named(quick):
     path = write(quick, planned(chunk=7))
     write_text(quick / "chunk-000007.extxyz", "")
-    with pytest.raises(StoreError, match=r"chunk-000007.extxyz: lacks particle \d+, which the table of structures has"):
+    with pytest.raises(StoreError, match=r"chunk-000007.extxyz: lacks particle \d+, which structures.parquet lists"):
         make(path)
 
 

@@ -166,7 +166,7 @@ def test_silent_job_of_a_snakemake_on_another_machine(folder: Path, monkeypatch:
     text = look(folder, NOW_s)[0]
     assert row(text, "md")[1:6] == ["1 of 3", "0", "0", "1", "0"]
     assert "1 job counted as stopped may still work on node17: nothing written for 10.0 min\n" in text
-    assert "if none does on another machine either, run once: snakemake --unlock" in text
+    assert "if none runs on another machine either, run once: snakemake --unlock" in text
     monkeypatch.setattr(status.platform, "node", lambda: "node17")  # there it is known that no snakemake works
     assert "may still work" not in look(folder, NOW_s)[0]
 

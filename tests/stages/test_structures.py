@@ -151,7 +151,7 @@ def test_last_chunk_may_be_partly_filled(folder):
 def test_a_hole_is_refused(folder):
     write_chunk(folder, 0, count=2)
     with pytest.raises(
-        StoreError, match=r"no row for particle 2, though later .*; delete .*chunk-000000\.json and run"
+        StoreError, match=r"no row for particle 2, but rows for later .*; delete .*chunk-000000\.json and run"
     ):
         run(folder)
 

@@ -114,7 +114,7 @@ def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=600)[1]
     assert process.returncode == 128 + signal.SIGTERM, errors
-    ended = re.search(r"reading: ended by SIGTERM in epoch (\d+); snakemake again goes on there\n$", errors)
+    ended = re.search(r"reading: ended by SIGTERM in epoch (\d+); run snakemake again to resume there\n$", errors)
     assert ended, errors
     assert not (preempted / "run.json").exists()
     again = subprocess.run(words, check=True, capture_output=True, text=True, env=one_thread)
@@ -234,7 +234,7 @@ def test_refuses_a_missing_or_foreign_account(dataset, tmp_path):
 
 def test_refuses_an_index_that_does_not_fit(dataset, tmp_path):
     alter(dataset, image=1000)
-    with pytest.raises(ContractError, match="the index points to image 1000; clean has the shape"):
+    with pytest.raises(ContractError, match=r"images\.parquet lists image 1000; clean has the shape"):
         run(dataset, tmp_path / "out")
     path = dataset.parent / "images.parquet"
     pd.read_parquet(path).drop(columns="ordering").to_parquet(path)

@@ -186,7 +186,7 @@ def test_repair_of_an_image_chunk_and_the_images_it_gives(folder: Path, capsys: 
 def test_repair_removes_what_follows(folder: Path, damaged: str, removed: set[str]) -> None:
     before = files(folder).keys()
     flip(folder / damaged, 40)
-    with pytest.raises(StoreError, match="run the command printed"):
+    with pytest.raises(StoreError, match="run the printed command"):
         verify.run(folder=folder, mend=True)
     assert before - files(folder).keys() == removed | {"hrtem/dataset.json", "hrtem/images.parquet"}
 
@@ -242,6 +242,6 @@ def test_repair_while_snakemake_works_here_is_refused(folder: Path) -> None:
     lock.parent.mkdir(parents=True)
     lock.write_text("")
     before = files(folder)
-    with pytest.raises(StoreError, match="when none is left, run `snakemake --unlock` first"):
+    with pytest.raises(StoreError, match="if none is running, run `snakemake --unlock` first"):
         verify.run(folder=folder, mend=True)
     assert files(folder) == before

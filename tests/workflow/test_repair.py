@@ -32,7 +32,7 @@ def test_printed_command_makes_the_store_whole_again(
         raw = bytearray((FOLDER / name).read_bytes())
         raw[len(raw) // 2] ^= 0x01
         (FOLDER / name).write_bytes(raw)
-    with pytest.raises(StoreError, match="run the command printed"):
+    with pytest.raises(StoreError, match="run the printed command"):
         verify.run(folder=FOLDER, mend=True)
     command = shlex.split(capsys.readouterr().out)
     assert command[:3] == ["snakemake", "--profile", "profiles/local"]

@@ -1,4 +1,4 @@
-"""What Snakemake measured of the jobs of a campaign: the files under benchmarks/."""
+"""Time and memory of a campaign's jobs as Snakemake measured them: the files under benchmarks/."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from alloyscope.campaign.stages import STAGES
 from alloyscope.store.tables import read_csv
 
-MB_PER_MIB = 1.048576  # Snakemake measures in MiB what it calls MB, and is asked in MB
+MB_PER_MIB = 1.048576  # Snakemake's benchmark files give MiB under the name MB; its resources are in MB
 
 
 JOB = {"rule": "string", "name": "string", "wall_s": "float64", "core_s": "float64", "peak_MB": "float64"}
@@ -17,13 +17,13 @@ JOB = {"rule": "string", "name": "string", "wall_s": "float64", "core_s": "float
 MEASURED = JOB | {"threads": "float64", "asked_MB": "float64", "asked_s": "float64", "profile": "string"}
 
 
-PROFILES = ("slurm", "profiles/node", "profiles/local")  # a campaign may have run with several: the first is named
+PROFILES = ("slurm", "profiles/node", "profiles/local")  # the first of those with which a campaign ran is reported
 
 
 def benchmark_rows(folder: Path) -> Iterator[tuple[Any, ...]]:
-    """A rule's benchmark files as rows of `MEASURED`; what was asked for stands in extended ones alone."""
+    """A rule's benchmark files as rows of `MEASURED`; only extended ones store the requested resources."""
     for path in sorted(folder.glob("*.tsv")):
-        # params stand in the same line, quotes and all
+        # The line also holds the params, with unescaped quotes.
         table = read_csv(path, "\t", quoted=False)
         for row in table.to_dict("records"):
             asked = str(row.get("resources", ""))
@@ -46,16 +46,16 @@ def all_benchmarks(folder: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def profile_of(folder: Path) -> str:
-    """Snakemake profile that the jobs of a results folder ran with."""
+    """Snakemake profile with which the jobs of a results folder ran."""
     return foremost(row[-1] for row in all_benchmarks(folder))
 
 
 def foremost(profiles: Iterable[str]) -> str:
-    """The first of PROFILES that is among these; without any, the last."""
+    """The first of PROFILES that is among these; the last of PROFILES when there are none."""
     return min(profiles, key=PROFILES.index, default=PROFILES[-1])
 
 
 def resource(asked: str, name: str) -> float:
-    """A number from the dictionary that Snakemake prints, read and not evaluated; NaN where there is none."""
+    """A number from the dictionary that Snakemake prints; NaN when it is absent. The text is not evaluated."""
     found = re.search(rf"'{name}': (\d+)", asked)
     return float(found[1]) if found else float("nan")

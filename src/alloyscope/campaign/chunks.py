@@ -1,4 +1,4 @@
-"""Which particles a chunk holds, and which chunks a campaign has."""
+"""Chunks: which particles a chunk holds, and which chunks a campaign has."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from alloyscope.ids import chunk_name
 
 @dataclass(frozen=True)
 class Chunk:
-    """A run of consecutive particles; only the last chunk may hold fewer than its capacity."""
+    """Consecutive particles; only the last chunk may hold fewer particles than its capacity."""
 
     index: int
     first: int
@@ -38,7 +38,7 @@ def chunks(n_particles: int, capacity: int) -> Iterator[Chunk]:
 
 
 def imaging_capacity(config: Config) -> int:
-    """Particles of a full imaging chunk: a whole number of md chunks."""
+    """Number of particles in a full imaging chunk, which covers a whole number of md chunks."""
     return config.imaging.md_chunks_per_chunk * config.md.particles_per_chunk
 
 
@@ -47,7 +47,7 @@ def md_chunk(index: int, config: Config) -> Chunk:
 
 
 def md_chunks_of(imaging_chunk: int, config: Config) -> range:
-    """The md chunks whose particles an imaging chunk shows; the last imaging chunk may have fewer."""
+    """The md chunks that an imaging chunk covers; the last imaging chunk may cover fewer."""
     each = config.imaging.md_chunks_per_chunk
     total = n_chunks(config.campaign.n_particles, config.md.particles_per_chunk)
     return range(imaging_chunk * each, min((imaging_chunk + 1) * each, total))
@@ -64,5 +64,5 @@ def imaging_chunks(config: Config) -> range:
 
 
 def released_chunks(config: Config) -> range:
-    """Imaging chunks that the data set waits for and holds: all, or the first `dataset.min_chunks`."""
+    """Imaging chunks that the released image set holds: all, or the first `dataset.min_chunks`."""
     return imaging_chunks(config)[: config.dataset.min_chunks]

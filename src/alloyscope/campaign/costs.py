@@ -1,4 +1,4 @@
-"""What jobs take: simulated time, core time, memory."""
+"""Estimates of what jobs need: simulated time, core time, memory."""
 
 from math import ceil, pow
 from typing import Literal
@@ -9,24 +9,28 @@ from alloyscope.microscope.settings import WAVE_STEP_A
 
 
 def imaging_memory_MB(config: Config) -> int:
-    """Main memory of an imaging job. With waves, three times their bytes: measured 2.75 while a shard is written."""
-    grid = 1.05 * config.imaging.field_A / WAVE_STEP_A  # at most, whatever size the FFT likes
+    """Memory to request for an imaging job [MB].
+
+    Waves need three times their size; the measured peak, while a shard is written, was 2.75 times.
+    """
+    grid = 1.05 * config.imaging.field_A / WAVE_STEP_A  # at most: FFT-friendly sizes add up to 5 %
     images = imaging_capacity(config) * config.imaging.views
     return 4000 + config.imaging.store_waves * ceil(3 * 8e-6 * images * grid**2)
 
 
 def simulated_ps(config: Config) -> float:
-    """Mean simulated time of a particle, holds that are repeated counted once."""
+    """Mean simulated time of a particle [ps]; a hold that may be repeated is counted once."""
     md, weights = config.md, config.particles.protocols
     drawn_ps = sum(weight * md.protocol(name).mean_ps() for name, weight in weights.items()) / sum(weights.values())
     return drawn_ps + md.settle_ps + md.thermalise_ps + (md.snapshots - 1) * md.snapshot_spacing_ps
 
 
 def job_minutes(stage: Literal["md", "describe", "hrtem"], config: Config, cores: int = 1) -> int:
-    """Minutes to ask for a chunk's job: four times the measured core time, and a quarter of an hour to start.
+    """Minutes to request for a chunk's job: four times the estimated core time, and a quarter of an hour to start.
 
-    Measured on one core: md 13.3 s (155 ps) and describe 0.25 s a particle of 60–1000 atoms, with their number to the
-    power 1.2; hrtem 18 images a second at 384² points and 20 slices. A GPU is faster.
+    The estimate scales times measured on one core. A particle of 60–1000 atoms took 13.3 s in `md` (155 ps) and 0.25 s
+    in `describe`; both grow with the number of atoms to the power 1.2. `hrtem` made 18 images per second at 384² points
+    and 20 slices. A GPU is faster.
     """
     size = pow(sum(config.particles.n_atoms) / (60 + 1000), 1.2)
     imaging = config.imaging

@@ -1,6 +1,7 @@
-"""RO-Crate 1.1 description of a released image set: what it is, what it was made from, every file with its checksum.
+"""RO-Crate 1.1 description of a released image set: its content, its origin, and every file with its checksum.
 
-https://w3id.org/ro/crate/1.1: flat JSON-LD in schema.org's terms. Who publishes a set adds its authors and identifier.
+RO-Crate (https://w3id.org/ro/crate/1.1) is flat JSON-LD in schema.org's terms. Add authors and an identifier before you
+publish a set.
 """
 
 from collections.abc import Mapping
@@ -33,10 +34,10 @@ def crate(
     """The content of ro-crate-metadata.json.
 
     Args:
-        config: Of the campaign.
+        config: Config of the campaign.
         config_digest: Digest of the settings that made the images.
-        parameters: The potential and its sources.
-        account: Of the released set, as in dataset.json.
+        parameters: Parameter set of the potential, with its sources.
+        account: Account of the released set, as in dataset.json.
         files: Path relative to the crate's folder → SHA-256.
     """
     in_store = [name for name in files if name.startswith(STORE)]
@@ -69,7 +70,7 @@ def crate(
             "citation": sorted({f"{pair}: {source}" for pair, source in parameters.sources.items()}),
         },
     ]
-    # schema.org's term for a checksum is younger than the context of RO-Crate 1.1
+    # The context of RO-Crate 1.1 does not yet contain schema.org's term for a checksum.
     return {"@context": [f"{PROFILE}/context", {"sha256": "https://schema.org/sha256"}], "@graph": graph}
 
 

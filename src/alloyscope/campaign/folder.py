@@ -1,4 +1,4 @@
-"""The config that a results folder keeps."""
+"""The resolved config that is stored in a results folder."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +13,11 @@ from alloyscope.store.atomic import digest, read_json, write_json, write_text
 
 
 def write_campaign(path: Path, config: Config, provenance: dict[str, Any] | None = None) -> None:
-    """Write the resolved config; without the plan's provenance only where another one stands, or none.
+    """Write the resolved config, unless the same config is already stored and no provenance is given.
+
+    The stage `plan` passes its provenance; the start of the workflow passes none and keeps the stored provenance of an
+    equal config. The digest leaves out the section `execution`, and so do the params of `plan`: `plan` therefore keeps
+    the stored section `execution`.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -21,18 +25,18 @@ def write_campaign(path: Path, config: Config, provenance: dict[str, Any] | None
     content: dict[str, Any] = {"config": config.model_dump(mode="json"), "digest": digest(config.as_json())}
     with suppress(StoreError):
         before = read_json(path)
-        if before.get("digest") == content["digest"]:  # they can differ in their section `execution` alone
+        if before.get("digest") == content["digest"]:  # only the sections `execution` can differ
             if provenance is None:
                 provenance = before.get("provenance")
                 if before.get("config") == content["config"]:
                     return
-            else:  # the plan is not told of it
+            else:  # `plan` does not get the section `execution`
                 content["config"]["execution"] = before["config"].get("execution", content["config"]["execution"])
     write_json(path, content if provenance is None else content | {"provenance": provenance})
 
 
 def read_campaign(folder: Path) -> Config:
-    """The resolved config of the campaign in a results folder, as its last start left it.
+    """Read the resolved config of the campaign in a results folder, as its last start wrote it.
 
     Raises:
         StoreError: the folder holds no campaign, or its account is damaged.
@@ -47,7 +51,7 @@ def read_campaign(folder: Path) -> Config:
 
 
 def write_settings(folder: Path, config: Config) -> Path:
-    """Write the resolved config beside the plan, for commands to name with `--configfile`.
+    """Write the resolved config beside the plan, for use with `--configfile`.
 
     Raises:
         StoreError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""The jobs of a campaign: which outputs it waits for, and where their logs stand."""
+"""The jobs of a campaign, with their outputs and logs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Job:
     """A job of the campaign.
 
     Attributes:
-        output: What proves it done.
-        log: Its log.
-        account: The file with its provenance; None where it leaves none.
+        output: The output that proves the job done.
+        log: Log file.
+        account: File with the job's provenance; None when there is none.
     """
 
     output: Path
@@ -26,7 +26,7 @@ class Job:
 
 
 def names_of(stage: Stage, config: Config) -> Iterator[dict[str, str]]:
-    """What stands in the braces of a stage's paths, for each of its jobs."""
+    """Values for the braces in a stage's paths, for each of its jobs."""
     match stage.per:
         case "campaign":
             yield {}
@@ -40,7 +40,7 @@ def names_of(stage: Stage, config: Config) -> Iterator[dict[str, str]]:
 
 
 def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:
-    """Every job that the campaign waits for by stage, in the order of the workflow."""
+    """Every job of the campaign, by stage, in the order of the workflow."""
 
     def job(stage: Stage, names: dict[str, str]) -> Job:
         output, log = (folder / path.format(**names) for path in (stage.proof, stage.log))

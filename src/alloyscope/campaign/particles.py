@@ -1,4 +1,4 @@
-"""What follows from the number of a particle: protocol, atoms, split."""
+"""The plan of a particle, which follows from its number: protocol, atoms, split."""
 
 from typing import get_args
 
@@ -11,7 +11,7 @@ from alloyscope.ids import rng_for
 
 
 def split_of(particle: int, splits: SplitsSection, seed: int) -> Split:
-    """Split of a particle, from its number alone: its rank within a block of SPLIT_BLOCK decides."""
+    """Split of a particle; it depends only on the particle's rank within a shuffled block of SPLIT_BLOCK particles."""
     return splits_of(np.array([particle]), splits, seed)[0]
 
 
@@ -27,7 +27,7 @@ def splits_of(particles: NDArray[np.int64], splits: SplitsSection, seed: int) ->
 
 
 def planned_particle(number: int, particles: ParticlesSection, seed: int) -> Particle:
-    """The planned particle of a number. Both protocols draw size and composition from one distribution."""
+    """The planned particle of a number. All protocols draw size and composition from the same distribution."""
     rng = rng_for("particle", seed, number)
     low, high = particles.n_atoms
     n_atoms = int(rng.integers(low, high + 1))

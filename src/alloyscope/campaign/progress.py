@@ -1,4 +1,4 @@
-"""What the stages of a campaign have made, how fast, and what it took, from manifests, ledgers and accounts."""
+"""Products, rates and costs of a campaign's stages, from manifests, ledgers and accounts."""
 
 import json
 import re
@@ -16,16 +16,16 @@ from alloyscope.store.atomic import read_json
 from alloyscope.store.manifests import Manifest, Slot, from_record, manifest_name
 
 HOUR_s = 3600.0
-SLOT = '"slot": '  # in a line of a ledger
+SLOT = '"slot": '  # precedes the slot in a line of a ledger
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Time of processors.
+    """Processor time.
 
     Attributes:
-        core_s: Core-seconds worked, not booked.
-        gpu_s: Seconds that jobs with a GPU took.
+        core_s: Core-seconds used (not reserved).
+        gpu_s: Wall time of jobs that used a GPU [s].
     """
 
     core_s: float = 0.0
@@ -40,7 +40,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that ended: when, after what time, with what made."""
+    """A job that ended: time of its end, duration, number of things made."""
 
     at_s: float
     wall_s: float
@@ -49,16 +49,16 @@ class Ended:
 
 @dataclass(frozen=True)
 class StageProgress:
-    """What a stage has made so far.
+    """Products and cost of a stage so far.
 
     Attributes:
-        text: For the reader.
-        spent: Of all that is finished, and of the finished particles of unfinished chunks.
-        left: Of what remains, judged by what is finished; None when nothing is.
-        cores_per_job: Cores that a job keeps busy.
-        unit: What its rate counts; empty: it has no rate worth a line.
+        text: Description of the products, for the reader.
+        spent: Cost of the finished jobs, and of the finished particles of unfinished chunks.
+        left: Estimated cost of the rest, extrapolated from the finished part; None when nothing is finished.
+        cores_per_job: Mean number of cores that a job keeps busy.
+        unit: Unit of the rate; empty when no rate is shown.
         ended: Finished jobs.
-        reasons: Failed particles by reason.
+        reasons: Number of failed particles by reason.
     """
 
     text: str = ""
@@ -80,12 +80,12 @@ class StageProgress:
 
 
 def masked(reason: str) -> str:
-    """The class of a reason: its numbers do not tell failures apart."""
+    """The reason with its numbers masked, so that failures of one kind are counted together."""
     return re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", reason)
 
 
 def numbers_of(provenance: dict[str, Any]) -> dict[str, Any]:
-    """What is needed here of a step's record."""
+    """The entries of a stage's provenance that are needed here."""
     return {
         "wall_s": float(provenance["wall_s"]),
         "core_s": float(provenance["core_s"]),
@@ -103,11 +103,11 @@ def ended(numbers: dict[str, Any], made: int) -> Ended:
 
 
 def ledger_slots(path: Path) -> Iterator[Slot]:
-    """Finished particles of an unfinished chunk; a line that is just being written is left out."""
+    """Yield the finished particles of an unfinished chunk; an incomplete line is left out."""
     decoder = json.JSONDecoder()
     with path.open(errors="replace") as lines:
         for line in lines:
-            try:  # the structures that follow the slot are a thousand times longer, and need no parsing
+            try:  # parse only the slot: the structures that follow it are a thousand times longer
                 slot, _ = decoder.raw_decode(line, line.index(SLOT) + len(SLOT))
                 if line.endswith("\n"):
                     yield Slot(**slot)
@@ -116,10 +116,10 @@ def ledger_slots(path: Path) -> Iterator[Slot]:
 
 
 def manifests_in(folder: Path, chunks: range) -> dict[int, Manifest]:
-    """Manifests by chunk, of their provenance what is needed here.
+    """Read the manifests, by chunk, with the entries of their provenance that are needed here.
 
     Raises:
-        StoreError: one is damaged.
+        StoreError: a manifest is damaged.
     """
     found = {}
     for chunk in chunks:
@@ -135,12 +135,12 @@ def cores_per_job(records: Sequence[dict[str, Any]]) -> float:
 
 
 def md_made(folder: Path, config: Config) -> tuple[StageProgress, set[int]]:
-    """Of md, or of files in its place; and the particles that failed."""
+    """Progress of the stage `md`, or of `files` in its place, and the numbers of the failed particles."""
     chunks = md_chunks(config)
     total = min(len(chunks) * config.md.particles_per_chunk, config.campaign.n_particles)
     found = manifests_in(folder, chunks)
     slots = [slot for manifest in found.values() for slot in manifest.slots]
-    # an interrupted chunk's provenance knows its last start alone, its slots know the particles' time alone
+    # The provenance of an interrupted chunk counts only its last start; its slots count only the particles' time.
     spent_s = sum(max(m.provenance["core_s"], sum(slot.seconds for slot in m.slots)) for m in found.values())
     for chunk in chunks:
         ledger = (folder / manifest_name(chunk)).with_suffix(".ledger.jsonl")
@@ -162,7 +162,15 @@ def md_made(folder: Path, config: Config) -> tuple[StageProgress, set[int]]:
 
 
 def made_of_valid(folder: Path, config: Config, each: int, what: str, failed_before: set[int]) -> StageProgress:
-    """Of a stage in imaging chunks that makes `each` things of every valid particle."""
+    """Progress of a stage in imaging chunks that makes `each` things from every valid particle.
+
+    Args:
+        folder: Folder of the stage.
+        config: Config of the campaign.
+        each: Number of things made from a particle.
+        what: Name of these things, in the plural.
+        failed_before: Particles that failed in an earlier stage.
+    """
     chunks = imaging_chunks(config)
     total = min(len(chunks) * imaging_capacity(config), config.campaign.n_particles)
     found = manifests_in(folder, chunks).values()
@@ -183,7 +191,7 @@ def made_of_valid(folder: Path, config: Config, each: int, what: str, failed_bef
 
 
 def made_of_jobs(accounts: Iterable[Path], planned: int) -> StageProgress:
-    """Of a stage whose jobs leave an account with provenance; others cost nothing worth a line.
+    """Cost of a stage whose jobs leave an account with provenance.
 
     Raises:
         StoreError: an account is damaged.
@@ -192,7 +200,7 @@ def made_of_jobs(accounts: Iterable[Path], planned: int) -> StageProgress:
     for path in accounts:
         content = read_json(path)
         record = from_record(numbers_of, content.get("provenance", {}), path)
-        # a training that was resumed records its last start; its epochs are those of all starts
+        # The provenance of a resumed training counts only its last start; its epochs are those of all starts.
         longer = max(1.0, sum(content.get("seconds_per_epoch", ())) / max(record["wall_s"], 1e-3))
         found.append(record | {name: longer * record[name] for name in ("wall_s", "core_s")})
     spent = sum((cost_of(record) for record in found), Cost())
@@ -204,7 +212,7 @@ def made_of_jobs(accounts: Iterable[Path], planned: int) -> StageProgress:
 
 
 def gates_text(path: Path) -> str:
-    """Verdict of the gates.
+    """Result of the gates, as one line.
 
     Raises:
         StoreError: the account is damaged.

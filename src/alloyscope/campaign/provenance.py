@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, hardware, wall time, peak memory."""
+"""Provenance of a result: versions, hardware, wall time, peak memory."""
 
 import os
 import platform
@@ -66,7 +66,7 @@ def machine() -> dict[str, Any]:
 
 
 def gpu() -> str | None:
-    """The GPU that this process has worked on; None when it has touched none. Loads nothing itself."""
+    """Name of the GPU that this process has used; None when it has used none. Imports neither torch nor CuPy."""
     torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
     if torch is not None and torch.cuda.is_initialized():
         return str(torch.cuda.get_device_name())
@@ -77,7 +77,7 @@ def gpu() -> str | None:
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Started with a step; `record` closes its account."""
+    """Measures a stage from its start; `record` returns the stage's provenance."""
 
     stage: str
     started: float = field(default_factory=time.perf_counter)

@@ -1,4 +1,4 @@
-"""The one table of stages: what each makes, from what, and after what. Everything that knows stages derives from it."""
+"""The table of stages: outputs, params and order. Rules, `status`, `verify` and the pages derive from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ class Stage:
     """A rule of the workflow, and the command of the same name.
 
     Attributes:
-        name: Of the rule, the command, its folders under logs/ and benchmarks/, and `Manifest.stage`.
-        per: What one job makes.
-        proof: The output that proves a job done, below the results folder; {chunk}, {task} and {run} stand in braces.
-        recipe: Raised by hand when the results change, so that the stage and what follows run again.
-        made_from: Params of the rule, which are flags of the command; a change of their values runs the stage again.
-        after: Stages whose outputs it reads.
+        name: Name of the rule, of the command, of its folders under logs/ and benchmarks/, and of `Manifest.stage`.
+        per: The unit of which there is one job each.
+        proof: The output that proves a job done, below the results folder, with {chunk}, {task} and {run} in braces.
+        recipe: Number that is raised by hand when the results change, so that this stage and those after it run again.
+        made_from: Params of the rule, which are flags of the command; the stage runs again when their values change.
+        after: Stages whose outputs this stage reads.
         beside: Further declared outputs; {set} is the name of the potential's parameter set.
-        account: The file with its provenance, if that is not the proof; none where a page shows it.
-        needed: Whether a campaign has it.
+        account: The file with the provenance, if it is not the proof; empty when a page shows the provenance.
+        needed: Whether a campaign has this stage.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Stage:
 
     @property
     def folder(self) -> str:
-        """Where the proof stands."""
+        """Folder of the stage, below the results folder."""
         return self.proof.partition("/")[0] if self.chunked else self.proof.rpartition("/")[0]
 
     @property
@@ -54,13 +54,13 @@ class Stage:
 
     @property
     def log(self) -> str:
-        """Log of a job, below the results folder."""
+        """Path of a job's log, below the results folder."""
         job = "chunk-{chunk}" if self.chunked else "{task}-{run}" if self.per == "run" else self.name
         return f"logs/{self.name}/{job}.log"
 
     @property
     def provenance(self) -> str | None:
-        """The file that holds the account of a job."""
+        """The file that holds the provenance of a job."""
         return self.account or (self.proof if self.proof.endswith(".json") else None)
 
 
@@ -73,14 +73,14 @@ def _sections(*names: str) -> Params:
 
 
 def _parameters(config: "Config") -> str:
-    """What the table is made of: a set of the user's own may change under the same name."""
+    """The parameters themselves, because the user's own set may change under the same name."""
     from alloyscope.potential.sets import parameter_set
 
     return parameter_set(config.potential.set).model_copy(update={"references": ()}).as_json()
 
 
 def _film(config: "Config") -> str:
-    """How many images show the film does not change it."""
+    """The film's settings without the share of images that show it, which does not change the film."""
     return config.imaging.film.model_copy(update={"share": 0.0}).as_json()
 
 
@@ -164,7 +164,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             *("train", "run", "training/{task}/{run}/run.json", 1),
-            made_from=_section("detector"),  # and the section of its task
+            made_from=_section("detector"),  # the rule adds the section of the task
             after=("dataset",),
         ),
         Stage(
@@ -190,7 +190,7 @@ def stages_of(config: "Config") -> list[Stage]:
 
 
 def what_follows(name: str) -> list[str]:
-    """Every stage that reads what a stage made, or what was made from that, in the order of the workflow."""
+    """Every stage that depends on the outputs of a stage, directly or not, in the order of the workflow."""
     found = {name}
     for stage in STAGES.values():
         if found & set(stage.after):

@@ -1,4 +1,4 @@
-"""Columns of the tables of particles and images, and the tables of single chunks, checked."""
+"""Columns of the tables of particles and images, and checked reading of the tables of single chunks."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from alloyscope.store.tables import Columns
 from alloyscope.structure.descriptors import DESCRIPTORS, RELAXED
 
 ORDER_LABELS = ("order_protocol", "order_eta", "order_d_com", "ordering")
-LABEL_COLUMNS: Columns = {  # of a particle, for each of its images
+LABEL_COLUMNS: Columns = {  # columns of a particle that are repeated for each of its images
     "split": "string",
     "protocol": "string",
     "ordering": "string",
@@ -27,13 +27,16 @@ LABEL_COLUMNS: Columns = {  # of a particle, for each of its images
 
 
 def drawn_times(particles: ParticlesSection) -> list[str]:
-    """Columns of the times that protocols draw: of those of every campaign, and of younger ones that this one uses."""
+    """Columns of the times that protocols draw.
+
+    These are the protocols that stand in every config (`Protocol.spelled`), and the later ones that this campaign uses.
+    """
     kept = [protocol for name, protocol in PROTOCOLS.items() if protocol.spelled or name in particles.used]
     return sorted({name for protocol in kept for name in protocol.drawn})
 
 
 def described_columns(particles: ParticlesSection) -> Columns:
-    """Of the table of a described chunk."""
+    """Columns of the table of a described chunk."""
     return {
         "particle": "int64",
         "particle_id": "string",
@@ -58,14 +61,14 @@ def described_columns(particles: ParticlesSection) -> Columns:
 
 
 def structure_columns(particles: ParticlesSection) -> Columns:
-    """Of structures.parquet."""
+    """Columns of structures.parquet."""
     return {**described_columns(particles), "split": "string", **dict.fromkeys(ORDER_LABELS, "string")}
 
 
 def described_rows(
     manifest: Manifest, folder: Path, capacity: int, seed: int, particles: ParticlesSection
 ) -> pd.DataFrame:
-    """Rows of a described chunk, checked against its manifest and against the plan.
+    """Read the rows of a described chunk and check them against its manifest and the plan.
 
     Raises:
         StoreError: the table is damaged, of another plan, or holds other particles than the manifest.
@@ -82,16 +85,16 @@ def described_rows(
 
 
 def _particles_of(manifest: Manifest, path: Path) -> str | None:
-    """The section `particles` that a chunk was made from; an older chunk's has none of the later keys."""
+    """The section `particles` that a chunk was made from; that of an older chunk lacks the later keys."""
     stored = manifest.provenance.get("sections", {}).get("particles")
     return None if stored is None else parse_section(ParticlesSection, stored, path=f"{path}: particles").as_json()
 
 
 def imaged_rows(manifest: Manifest, folder: Path, shard: ShardShape) -> pd.DataFrame:
-    """Rows of a chunk of images, checked against its manifest: every view of every particle, in its place.
+    """Read the rows of an imaging chunk and check that every view of every particle is in its place.
 
     Raises:
-        StoreError: images are unaccounted for.
+        StoreError: files, columns or rows differ from the manifest.
     """
     shards = [shard_name(array, manifest.chunk) for array in shard.arrays]
     return rows_in(manifest, folder, shard.capacity, CHUNK_COLUMNS, shard.views, shards)

@@ -1,8 +1,8 @@
-"""Write the page "the run": what each rule cost, what failed, what it ran on, and how to run it again.
+"""Write the page "the run": cost, failures, hardware and versions of each rule, and the commands to run it again.
 
-Reads benchmark files, manifests and the accounts of the other stages in the results folder of a campaign, finished or
-not, and Snakemake's logs. Writes report/run.html, and plan/config.yaml, the resolved config that the commands on the
-page name. The rule `report` makes it too.
+Reads benchmark files, manifests and the provenance of the other stages from the results folder of a campaign, finished
+or not, and Snakemake's logs. Writes report/run.html and plan/config.yaml, the resolved config that the commands on the
+page use. The rule `report` writes this page too.
 """
 
 import argparse
@@ -17,7 +17,7 @@ def run(*, folder: Path) -> None:
     """Write the page.
 
     Raises:
-        StoreError: the folder holds no campaign, or a file of it is damaged.
+        StoreError: the folder holds no campaign, or one of its files is damaged.
     """
     write_page(folder, read_campaign(folder), folder / "report" / "run.html", Stopwatch("report"))
 

@@ -1,7 +1,7 @@
 """Check config files and print the resolved config.
 
-Later files are laid over earlier ones, as Snakemake does. Prints every value, defaults included, as YAML, headed by
-what the campaign amounts to; every fault is listed at once. With --schema prints the JSON schema instead.
+Values of later files replace those of earlier ones, as in Snakemake. Prints a summary of the campaign and every value,
+including the defaults, as YAML; lists all faults at once. With --schema, prints the JSON schema instead.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def run(*, files: Sequence[Path]) -> str:
 
 
 def summary(config: Config) -> str:
-    """What the campaign amounts to, as comment lines."""
+    """Summary of the campaign as YAML comments: numbers of particles, images and chunks, and the results folder."""
     n_particles = config.campaign.n_particles
     md_chunks = n_chunks(n_particles, config.md.particles_per_chunk)
     imaging_chunks = n_chunks(n_particles, imaging_capacity(config))
@@ -36,7 +36,11 @@ def summary(config: Config) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", type=Path, nargs="*", metavar="FILE", help="config files, the first the basis (default: config.yaml)"
+        "files",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="config files; a later one has priority (default: config.yaml)",
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of a config file")
 

@@ -1,8 +1,8 @@
-"""Check what alloyscope needs on this machine.
+"""Check whether this machine has what alloyscope needs.
 
-One line each: ok, absent (optional, nothing to do) or broken with the mend. Each library is tried in a process of its
-own, so that one that aborts is a line, too. Fails when anything is broken. With --in-job it does the same on a compute
-node, inside a job of SLURM, whose environment is another one.
+Prints one line for each thing: ok, absent (it is optional, and nothing has to be done), or broken, with the fix.
+Each library is tried in its own process, so that a library that aborts is reported, too. Fails when anything is broken.
+With --in-job, makes the same checks on a compute node inside a SLURM job, where the environment differs.
 """
 
 import argparse
@@ -30,7 +30,7 @@ State = Literal["ok", "absent", "broken"]
 
 @dataclass(frozen=True)
 class Line:
-    """Verdict on one thing."""
+    """Result of one check."""
 
     name: str
     state: State
@@ -38,18 +38,18 @@ class Line:
     mend: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name:<18} {self.state:<7} {self.detail}" + (f"; mend: {self.mend}" if self.mend else "")
+        return f"{self.name:<18} {self.state:<7} {self.detail}" + (f"; fix: {self.mend}" if self.mend else "")
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A few lines of Python that print what they found, or fail.
+    """A check: a few lines of Python that print a version, or fail.
 
     Attributes:
-        name: What is checked.
-        code: The lines.
+        name: Name of the library or device.
+        code: The lines of Python.
         mend: What to do when they fail.
-        needs: Program without which the thing is not looked for; a failure is then no fault either.
+        needs: Program without which the check is left out; the library is then optional, and its failure is no fault.
     """
 
     name: str
@@ -98,7 +98,7 @@ def python_line(release: tuple[int, ...] = sys.version_info[:3]) -> Line:
 
 
 def system_line(system: str, machine: str, libc: tuple[str, str]) -> Line:
-    """Whether the tested wheels run here: `platform.system()`, `.machine()`, `.libc_ver()`."""
+    """Check that the tested wheels run here; the arguments are `platform.system()`, `.machine()` and `.libc_ver()`."""
     found = " ".join(word for word in (system, machine, *libc) if word)
     if (system, machine) not in (TRIED_SYSTEM, *OTHER_SYSTEMS):
         return Line("system", "broken", f"{found}; there are packages for Linux and macOS alone", "a Linux machine")
@@ -174,10 +174,10 @@ def run(*, probes: tuple[Probe, ...] = PROBES) -> list[Line]:
 
 
 def run_in_job(options: list[str]) -> None:
-    """The same in a job of SLURM.
+    """Run the doctor inside a SLURM job; `options` are passed to srun.
 
     Raises:
-        AlloyscopeError: there is no SLURM, it gave no job, or something is broken in the job.
+        AlloyscopeError: SLURM is absent or gave no job, or something is broken in the job.
     """
     if shutil.which("srun") is None:
         raise AlloyscopeError(
@@ -186,8 +186,8 @@ def run_in_job(options: list[str]) -> None:
     command = ["srun", "--ntasks=1", *options, sys.executable, "-m", "alloyscope", "doctor"]
     if subprocess.run(command, check=False).returncode:
         raise AlloyscopeError(
-            "the doctor in the job did not end well; its lines, or those of srun, are above; "
-            "what srun needs of partition and account goes behind --in-job, as in: --in-job -p cpu -A project"
+            "the doctor in the job failed; its output, or that of srun, is above; "
+            "give srun its partition and account after --in-job, for example: --in-job -p cpu -A project"
         )
 
 
@@ -196,7 +196,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--in-job",
         nargs=argparse.REMAINDER,
         metavar="OPTION",
-        help="check a compute node: run inside a job of SLURM; what follows goes to srun, such as -p cpu",
+        help="check a compute node: run inside a SLURM job; the options that follow are passed to srun, such as -p cpu",
     )
 
 
@@ -207,4 +207,4 @@ def main(arguments: argparse.Namespace) -> None:
     lines = run()
     print("\n".join(map(str, lines)))
     if broken := [line.name for line in lines if line.state == "broken"]:
-        raise AlloyscopeError(f"broken: {', '.join(broken)}; the lines above name the mend")
+        raise AlloyscopeError(f"broken: {', '.join(broken)}; the lines above say how to fix it")

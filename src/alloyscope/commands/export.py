@@ -1,8 +1,8 @@
 """Export released images to HDF5, PNG or TIFF.
 
-Reads hrtem/ of a results folder. Writes one HDF5 file with arrays, every parameter and the attributes that HyperSpy
-reads; or one PNG or TIFF per image, named by its id, with pixel size and parameters inside. Images of failed particles
-are left out.
+Reads hrtem/ of a results folder. Writes either one HDF5 file with the arrays, every parameter and the attributes that
+HyperSpy reads; or one PNG or TIFF file per image, named by the image's id, which also stores pixel size and parameters.
+Images of failed particles are left out.
 """
 
 import argparse
@@ -28,18 +28,19 @@ def run(
     """Export images.
 
     Args:
-        folder: Of a campaign.
-        to: Form of the files.
+        folder: Results folder of a campaign.
+        to: Format of the files.
         out: Folder to write to.
-        images: Which rows of images.parquet, failed particles included in the counting.
+        images: Range of rows of images.parquet; rows of failed particles count, but are not exported.
         array: `counts` or `clean`, for PNG and TIFF.
-        bits: Of a PNG.
+        bits: Bits per pixel of a PNG.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        StoreError: nothing is released here, no image is in the range, a shard is damaged, a file cannot be written.
+        StoreError: the folder holds no released images, no image is in the range, a shard is damaged, or a file cannot
+            be written.
     """
     proof, (index,) = folder / STAGES["dataset"].proof, STAGES["dataset"].beside
     if not proof.exists():
@@ -48,7 +49,7 @@ def run(
     chosen = table.iloc[images]
     chosen = chosen[chosen["valid"].astype(bool)].reset_index(drop=True)
     if chosen.empty:
-        raise StoreError(f"{folder}: no image of a sound particle in this range; there are rows 0 to {len(table) - 1}")
+        raise StoreError(f"{folder}: no image of a valid particle in this range; the rows are 0 to {len(table) - 1}")
     if to == "hdf5":
         names = (CLEAN, COUNTS, WAVE) if account.get("wave_grid") else (CLEAN, COUNTS)
         stacks = {name: Stack.open(place, name) for name in names}
@@ -60,7 +61,7 @@ def run(
 
 
 def pictures(stack: Stack, table: pd.DataFrame, to: Literal["png", "tiff"], out: Path, bits: int) -> list[Path]:
-    """One file per image."""
+    """Write one file per image; return their paths."""
     pixel_size_A = stack.array.attrs["pixel_size_A"]
     written = []
     for record in progress(table.to_dict("records"), len(table), "images"):
@@ -79,7 +80,7 @@ def pictures(stack: Stack, table: pd.DataFrame, to: Literal["png", "tiff"], out:
 
 
 def span(text: str) -> slice:
-    """`a:b` as a range of rows; either end may be left out."""
+    """Parse `a:b` as a range of rows; either end may be left out."""
     low, colon, high = text.partition(":")
     try:
         if not colon:
@@ -91,13 +92,13 @@ def span(text: str) -> slice:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of a campaign, e.g. results/demo")
-    parser.add_argument("--to", choices=("hdf5", "png", "tiff"), required=True, help="form of the files")
+    parser.add_argument("--to", choices=("hdf5", "png", "tiff"), required=True, help="format of the files")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--images", type=span, default=slice(None), metavar="A:B", help="rows (default: all)")
     parser.add_argument(
-        "--array", choices=(COUNTS, CLEAN), default=COUNTS, help="of PNG and TIFF (default: counts); HDF5 has all"
+        "--array", choices=(COUNTS, CLEAN), default=COUNTS, help="array for PNG and TIFF (default: counts)"
     )
-    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="of a PNG (default: 16)")
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="bits per pixel of a PNG (default: 16)")
 
 
 def main(arguments: argparse.Namespace) -> None:

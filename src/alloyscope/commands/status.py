@@ -1,9 +1,9 @@
-"""Say how far a campaign is.
+"""Print how far a campaign is.
 
-Reads the resolved config that the rule `plan` wrote, manifests, ledgers, logs, Snakemake's own records under
-`.snakemake/` and, for jobs that Snakemake gave to SLURM, squeue. Prints per stage: jobs done, running, queued, stopped
-and failed, what was made, how fast, core- and GPU-hours used and about to go; then failures with reason and log.
-Changes nothing.
+Reads the resolved config that the rule `plan` wrote, manifests, ledgers, logs, Snakemake's own files under
+`.snakemake/` and, for jobs that Snakemake gave to SLURM, the output of squeue. Prints for each stage the numbers of
+jobs done, running, queued, stopped and failed, its products and their rate, the core- and GPU-hours used and an
+estimate of those still needed; then the failures with reason and log. Changes nothing.
 """
 
 import argparse
@@ -34,14 +34,14 @@ from alloyscope.store.workplace import Account, Queue, Workplace, ask_squeue, ow
 from alloyscope.wording import duration
 
 SHOWN = 5  # jobs or logs that a line lists by name
-WATCH_EVERY_s = 30.0  # ASSUME often enough to look at, and rare enough for a cluster's squeue
+WATCH_EVERY_s = 30.0  # ASSUME often enough for a reader, and rare enough for a cluster's squeue
 LOG_END = 65_536  # bytes
-SILENT_s = 600.0  # ASSUME a job that works writes more often: a particle or an epoch ends, or tens of images
+SILENT_s = 600.0  # ASSUME a working job writes more often: after a particle, an epoch, or tens of images
 
 
 @dataclass(frozen=True)
 class FailedJob:
-    """A job that failed, why, and its log."""
+    """A job that failed, and the reason."""
 
     job: Job
     reason: str
@@ -49,7 +49,7 @@ class FailedJob:
 
 @dataclass
 class StageStatus:
-    """Jobs of a stage by state."""
+    """Numbers of a stage's jobs by state."""
 
     stage: str
     planned: int
@@ -58,7 +58,7 @@ class StageStatus:
     running: list[tuple[Job, str | None]] = field(default_factory=list)  # with the SLURM job
     queued: int = 0
     stopped: int = 0
-    away: Counter[str] = field(default_factory=Counter)  # of the stopped, those that may work on another machine
+    away: Counter[str] = field(default_factory=Counter)  # stopped jobs that may still run, by machine
     failed: list[FailedJob] = field(default_factory=list)
 
     @property
@@ -74,7 +74,7 @@ class StageStatus:
 
 
 def made_by_stage(config: Config, folder: Path, planned: dict[str, list[Job]]) -> dict[str, StageProgress]:
-    """What every stage has made.
+    """Products and cost of every stage so far.
 
     Raises:
         StoreError: a manifest or an account is damaged.
@@ -94,7 +94,7 @@ def made_by_stage(config: Config, folder: Path, planned: dict[str, list[Job]]) -
 
 
 def last_line(log: Path) -> str:
-    """The last line that says anything; empty where there is none."""
+    """The last line of a log that is not blank; an empty text when there is none."""
     try:
         with log.open("rb") as handle:
             handle.seek(max(0, log.stat().st_size - LOG_END))
@@ -105,10 +105,10 @@ def last_line(log: Path) -> str:
 
 
 def reason_of_failure(stage: str, job: Job, account: Account) -> str | None:
-    """Why a job that is not done has failed; None when nothing says that it has.
+    """Why a job that is not done has failed; None when there is no sign of a failure.
 
-    Of a job that SLURM did not take, the log tells of an earlier attempt at most. Any other job's own error comes
-    first, then SLURM's word.
+    When SLURM did not accept the job, its log can only show an earlier attempt, so the message of sbatch is returned.
+    Otherwise the job's own error is preferred to the state that SLURM reports.
     """
     if account.message:
         return account.message
@@ -125,7 +125,7 @@ def reason_of_failure(stage: str, job: Job, account: Account) -> str | None:
 
 
 def written_lately(job: Job, now_s: float) -> bool:
-    """Whether its log or its ledger was written a short time ago."""
+    """Whether the job's log or its ledger was written within the last `SILENT_s` seconds."""
     for path in (job.log, job.output.with_suffix(".ledger.jsonl")):
         with suppress(OSError):
             if now_s - path.stat().st_mtime < SILENT_s:
@@ -135,7 +135,7 @@ def written_lately(job: Job, now_s: float) -> bool:
 
 @dataclass(frozen=True)
 class Records:
-    """What Snakemake and SLURM know, by output."""
+    """The state of the campaign's jobs as Snakemake and SLURM report it, by output."""
 
     marks: dict[Path, str | None]
     accounts: dict[Path, Account]
@@ -145,17 +145,17 @@ class Records:
 
     @classmethod
     def read(cls, place: Workplace, folder: Path, missing: Sequence[Path]) -> "Records":
-        """Records of jobs that are not done; squeue is asked only where one of them went to SLURM."""
+        """Read the state of the jobs; squeue is called only if an unfinished job was given to SLURM."""
         marks, accounts = place.started(), place.accounts()
         to_slurm = any(marks.get(output) or accounts.get(output, Account()).slurm for output in missing)
         return cls(marks, accounts, ask_squeue(owner(folder)) if to_slurm else Queue(), place.alive, place.locked)
 
     def gone(self, slurm: str | None) -> bool:
-        """Whether SLURM, asked, knows nothing of a job that it was given."""
+        """Whether squeue answered and does not list a job that was given to SLURM."""
         return slurm is not None and not self.queue.fault and self.queue.state(slurm) is None
 
     def elsewhere(self, account: Account) -> bool:
-        """Whether the Snakemake that started a job may be at work on another machine."""
+        """Whether the Snakemake process that started a job may still run on another machine."""
         return self.locked and account.host not in ("", platform.node())
 
 
@@ -211,7 +211,7 @@ def rate(per_hour: float | None, unit: str) -> str:
 
 
 def table_of_costs(stages: list[StageStatus], now_s: float) -> list[str]:
-    """Rates and costs of the stages that have begun, and their sum."""
+    """Rates and costs of the stages that have begun, and the sum of the costs."""
     begun = [s for s in stages if s.made.spent != Cost()]
     if not begun:
         return []
@@ -269,13 +269,13 @@ def notes(stages: list[StageStatus], records: Records, place: Workplace, folder:
         )
     elif not any(s.running or s.queued for s in stages):
         yield (
-            "locked, but no snakemake process of this machine works here; if none does on another machine either, "
+            "locked, but no snakemake process of this machine runs here; if none runs on another machine either, "
             "run once: snakemake --unlock"
         )
 
 
 def look(folder: Path, now_s: float) -> tuple[str, bool]:
-    """The whole account as text, and whether all is done.
+    """The whole status as text, and whether all jobs are done.
 
     Raises:
         StoreError: the folder holds no campaign, or a manifest or an account is damaged.
@@ -304,7 +304,7 @@ def look(folder: Path, now_s: float) -> tuple[str, bool]:
 
 
 def run(*, folder: Path) -> str:
-    """The whole account as text.
+    """The whole status as text.
 
     Raises:
         StoreError: the folder holds no campaign, or a manifest or an account is damaged.
@@ -313,7 +313,7 @@ def run(*, folder: Path) -> str:
 
 
 def watch(folder: Path, every_s: float) -> None:
-    """Print the account again and again, until all is done or the user interrupts.
+    """Print the status repeatedly, until all jobs are done or the user interrupts.
 
     Raises:
         ConfigError: every_s is not positive.
@@ -341,7 +341,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=WATCH_EVERY_s,
         metavar="SECONDS",
-        help=f"print it again every so many seconds (default: {WATCH_EVERY_s:g}) until all is done; ctrl-C ends it",
+        help=f"print the status every SECONDS (default: {WATCH_EVERY_s:g}) until all is done; ctrl-C ends it",
     )
 
 

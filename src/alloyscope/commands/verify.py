@@ -1,9 +1,9 @@
-"""Check that a campaign's stores are whole: manifests, checksums, shards, tables, the released set.
+"""Check that a campaign's files are complete and undamaged: manifests, checksums, shards, tables, the released set.
 
-Reads everything under structures/, descriptors/ and hrtem/ of a results folder; names every fault and exits with 2 when
-there is one. With --repair removes the manifests of the faulty chunks and what follows from them, and prints the
-Snakemake command that makes them again; images and structures come out the same to the bit. Run it where Snakemake
-runs. Trainings stay; the next full run decides about them.
+Reads everything under structures/, descriptors/ and hrtem/ of a results folder; lists every fault and exits with 2 when
+there is one. With --repair, removes the manifests of the faulty chunks and the outputs that depend on them, and prints
+the Snakemake command that makes them again; images and structures are reproduced to the bit. Run it in the folder in
+which Snakemake runs. Trainings are kept; the next full run of Snakemake repeats them if their inputs changed.
 """
 
 import argparse
@@ -38,13 +38,13 @@ READ_TOGETHER = 64  # images
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is not as its account says.
+    """A file that differs from its manifest or account.
 
     Attributes:
         path: The file, relative to the results folder.
         text: What is wrong with it.
         stage: The stage that has to run again.
-        chunk: Which of its chunks; 0 for stages without chunks.
+        chunk: Number of the stage's chunk; 0 for stages without chunks.
     """
 
     path: str
@@ -59,7 +59,7 @@ class Fault:
 
 @dataclass
 class Checked:
-    """What was looked at."""
+    """Numbers of the things that were checked."""
 
     manifests: int = 0
     files: int = 0
@@ -105,7 +105,7 @@ def chunk_faults(campaign: CampaignFolder, stage: Stage, checked: Checked) -> It
 
 
 def one_chunk(campaign: CampaignFolder, stage: Stage, chunk: int) -> tuple[int, list[Fault]]:
-    """Number of files checked, and the faults of one chunk."""
+    """Number of files checked in one chunk, and its faults."""
     name = stage.proof.format(chunk=chunk_name(chunk))
     try:
         manifest = Manifest.read(campaign.folder / name)
@@ -127,10 +127,10 @@ def one_chunk(campaign: CampaignFolder, stage: Stage, chunk: int) -> tuple[int, 
 
 
 def check_rows(campaign: CampaignFolder, stage: Stage, manifest: Manifest) -> None:
-    """The chunk's table, where it has one, holds the particles of its manifest.
+    """Check that the chunk's table, if it has one, holds the particles of its manifest.
 
     Raises:
-        StoreError: it does not.
+        StoreError: the table holds other particles.
     """
     folder, config = campaign.folder / stage.folder, campaign.config
     if stage.name == "describe":
@@ -140,7 +140,7 @@ def check_rows(campaign: CampaignFolder, stage: Stage, manifest: Manifest) -> No
 
 
 def label_faults(campaign: CampaignFolder, checked: Checked) -> Iterator[Fault]:
-    """Faults of structures.parquet against the account beside it."""
+    """Differences between structures.parquet and the account beside it."""
     labels = STAGES["structures"].proof
     path = campaign.folder / labels
     if not path.exists():
@@ -160,7 +160,7 @@ def label_faults(campaign: CampaignFolder, checked: Checked) -> Iterator[Fault]:
 
 
 def release_faults(campaign: CampaignFolder, checked: Checked) -> Iterator[Fault]:
-    """Faults of dataset.json and of what it lists; of shards that do not decode."""
+    """Faults of dataset.json, of the files that it lists, and of shards that cannot be decoded."""
     folder = campaign.folder / "hrtem"
     account_name, (index,) = STAGES["dataset"].proof, STAGES["dataset"].beside
     if not (campaign.folder / account_name).exists():
@@ -191,7 +191,7 @@ def release_faults(campaign: CampaignFolder, checked: Checked) -> Iterator[Fault
 def array_faults(
     campaign: CampaignFolder, name: str, shape: list[int], chunks: list[int], checked: Checked
 ) -> Iterator[Fault]:
-    """Faults of one array: its metadata, then the index and every payload of its shards."""
+    """Faults of one array: of its metadata, and of the index and every payload of its shards."""
     stack = store.Stack.open(campaign.folder / "hrtem", name)
     whole = campaign.shard.arrays[name]
     expected = ((shape[0], *whole[1:]), store.DTYPES[name], whole)
@@ -210,7 +210,7 @@ def array_faults(
 
 
 def faults_of(campaign: CampaignFolder, checked: Checked) -> list[Fault]:
-    """Every fault, one per file: the first reason found."""
+    """Every faulty file, with the first fault that was found in it."""
     chunked = [stage for stage in stages_of(campaign.config) if stage.chunked]
     checks: list[Callable[[], Iterator[Fault]]] = [
         *(partial(chunk_faults, campaign, stage, checked) for stage in chunked),
@@ -225,10 +225,10 @@ def faults_of(campaign: CampaignFolder, checked: Checked) -> list[Fault]:
 
 
 def to_remove(faults: list[Fault], config: Config) -> list[str]:
-    """Outputs that have to be made again, upstream first: those of faulty stages, and of what follows from them.
+    """Outputs that have to be made again, upstream first: those of faulty stages, and of the stages that follow.
 
-    Only what is checked here is removed: Snakemake sees by itself that the rest has become old. The released set goes
-    whatever is faulty.
+    Only outputs that are checked here are removed, because Snakemake itself finds that the others are out of date. The
+    released set is always removed.
     """
     names: dict[str, None] = {}
     for fault in faults:
@@ -244,31 +244,31 @@ def to_remove(faults: list[Fault], config: Config) -> list[str]:
 
 
 def release() -> tuple[str, ...]:
-    """What the stage `dataset` declares."""
+    """Outputs that the stage `dataset` declares."""
     return STAGES["dataset"].proof, *STAGES["dataset"].beside
 
 
 def require_rest(folder: Path) -> None:
-    """Nothing is mended under a running campaign.
+    """Refuse to repair the files of a running campaign.
 
     Raises:
-        StoreError: Snakemake works here, maybe from another machine.
+        StoreError: Snakemake runs here, maybe from another machine, or was killed and left its lock.
     """
     if Workplace.of(folder).locked:
         raise StoreError(
-            f"{folder}: snakemake works here, or was killed here; wait for it to end, or stop it; when none is left, "
+            f"{folder}: snakemake runs here, or was killed here; wait until it ends, or stop it; if none is running, "
             f"run `snakemake --unlock` first"
         )
 
 
 def repair(campaign: CampaignFolder, faults: list[Fault], profile: str) -> tuple[list[str], str]:
-    """Remove what has to be made again.
+    """Remove the outputs that have to be made again.
 
     Returns:
-        What was removed, and the command that makes it again.
+        The removed outputs, and the command that makes them again.
 
     Raises:
-        StoreError: this is not Snakemake's folder, or something lies outside the results folder.
+        StoreError: this is not Snakemake's folder, or an output lies outside the results folder.
     """
     folder, config = campaign.folder, campaign.config
     if config.folder.resolve() != folder.resolve():
@@ -292,15 +292,16 @@ def run(*, folder: Path, mend: bool = False, profile: str | None = None) -> str:
     """Check a results folder.
 
     Args:
-        folder: Of a campaign, finished or not.
-        mend: Remove what has to be made again.
-        profile: Snakemake profile that the command names; without one, that of the campaign's jobs.
+        folder: Results folder of a campaign, finished or not.
+        mend: Remove the outputs that have to be made again.
+        profile: Snakemake profile for the printed command (default: the profile of the campaign's jobs).
 
     Returns:
-        The account of a whole store.
+        A line with the numbers of the things checked, when no fault was found.
 
     Raises:
-        StoreError: lists every fault; with `mend`, the last line tells what was removed. The command is printed.
+        StoreError: there are faults; the message lists them and, with `mend`, what was removed. With `mend`, the
+            command that makes it again is printed first.
     """
     campaign, checked = CampaignFolder(folder, read_campaign(folder)), Checked()
     if mend:
@@ -313,14 +314,14 @@ def run(*, folder: Path, mend: bool = False, profile: str | None = None) -> str:
         raise StoreError("\n".join([*lines, f"{len(faults)} faults; --repair removes what has to be made again"]))
     removed, command = repair(campaign, faults, profile or profile_of(folder))
     print(command)
-    raise StoreError("\n".join([*lines, *(f"removed {folder / name}" for name in removed), "run the command printed"]))
+    raise StoreError("\n".join([*lines, *(f"removed {folder / name}" for name in removed), "run the printed command"]))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of a campaign, e.g. results/demo")
-    parser.add_argument("--repair", action="store_true", help="remove what has to be made again, print the command")
+    parser.add_argument("--repair", action="store_true", help="remove faulty outputs, print the command to redo them")
     parser.add_argument(
-        "--profile", metavar="PROFILE", help="of that command (default: the one the campaign's jobs ran with)"
+        "--profile", metavar="PROFILE", help="profile for that command (default: that of the campaign's jobs)"
     )
 
 

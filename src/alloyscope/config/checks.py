@@ -1,4 +1,4 @@
-"""What the sections of a config ask of one another."""
+"""Checks that involve several sections of a config."""
 
 from alloyscope.config.model import Config
 from alloyscope.errors import ConfigError
@@ -12,7 +12,7 @@ MOST_CHUNKS = 1_000_000  # names of chunks have six digits
 
 
 def cross_faults(config: Config) -> list[str]:
-    """What is wrong with a config whose sections are each sound."""
+    """Faults of a config whose sections are valid each by itself."""
     try:
         parameters = parameter_set(config.potential.set)
     except ConfigError as error:

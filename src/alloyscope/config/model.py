@@ -1,6 +1,6 @@
-"""The config: its sections put together. A section stands beside the code that it sets; the small ones stand here.
+"""The config, composed of its sections. Large sections are defined beside the code that uses them, small ones here.
 
-Unit suffixes stand in the key names. Defaults stand in the sections and nowhere else.
+Units are part of the key names. Defaults are defined in the sections and nowhere else.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ TaskName = Annotated[str, AfterValidator(_one_of(TASKS)), WithJsonSchema({"enum"
 
 
 def _fields(records: Mapping[str, type[Protocol] | type[Task]]) -> dict[str, Any]:
-    """A field per record. One that is younger than finished campaigns stands there only where it is used."""
+    """One field per record; the field of a record without `spelled` is None in campaigns that do not use it."""
     return {
         name: (record, record()) if record.spelled else (Annotated[record | None, LATER], None)
         for name, record in records.items()
@@ -49,7 +49,7 @@ class CampaignSection(Section):
 
 class ParticlesSection(Section):
     source: Literal["md", "files"] = "md"
-    files: tuple[PathText, ...] = ()  # with source `files`: paths or patterns; frames in order are the particles
+    files: tuple[PathText, ...] = ()  # with source `files`: paths or patterns; the frames, in order, are the particles
     species: tuple[str, str] = ("Ag", "Co")
     n_atoms: IntRange = (60, 1000)
     fraction_first: Range = (0.1, 0.9)
@@ -75,11 +75,11 @@ class ParticlesSection(Section):
 
     @property
     def used(self) -> list[str]:
-        """Protocols that make particles."""
+        """Protocols that the campaign uses: those with a weight above 0."""
         return [name for name in PROTOCOLS if self.source == "md" and self.protocols.get(name, 0) > 0]
 
 
-SPLIT_BLOCK = 20  # each block of this many consecutive particles holds the split fractions exactly
+SPLIT_BLOCK = 20  # every block of this many consecutive particles is divided exactly by the split fractions
 
 
 class SplitsSection(Section):
@@ -100,19 +100,19 @@ class SplitsSection(Section):
 
 
 class DatasetSection(Section):
-    min_chunks: int | None = Field(None, ge=1)  # None: all; a number: train on the first so many
-    gated_images: int = Field(4, ge=1)  # made anew and examined by the gates before release
+    min_chunks: int | None = Field(None, ge=1)  # imaging chunks to release, from the first on; None: all
+    gated_images: int = Field(4, ge=1)  # images that the gates simulate again and examine
 
 
 class Training(Section):
-    """Which tasks are learnt, and with which seeds; a field per task holds its settings."""
+    """Tasks to train and their seeds; one further field per task holds its settings."""
 
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     tasks: Annotated[tuple[TaskName, ...], LATER] = ("reading", "denoising")
     loader_workers: int = Field(0, ge=0)
 
     def task(self, name: str) -> Task:
-        """The settings of a task; its defaults where the config does not use it."""
+        """The settings of a task; its defaults when the campaign does not use it."""
         found: Task | None = getattr(self, name)
         return found or TASKS[name]()
 
@@ -129,19 +129,19 @@ else:
 
 
 class ExecutionSection(Section):
-    """How jobs work on a machine: nothing here changes a result, and no stage is made from it.
+    """How jobs run on a machine; no key here changes a result, and a change runs no stage again.
 
-    A key that is left out (null) follows the older key of the same name, `md.wall_limit_s`, `imaging.device` or
-    `imaging.checked_waves`. Those remain what md and hrtem are made from, so changing one there runs the stage again.
+    A key that is left out (null) takes the value of the older key of the same name: `md.wall_limit_s`, `imaging.device`
+    or `imaging.checked_waves`. The stages `md` and `hrtem` are made from these, so a change there runs them again.
     """
 
-    wall_limit_s: Positive | None = None  # of one particle's molecular dynamics; it catches hangs only
+    wall_limit_s: Positive | None = None  # limit for one particle's molecular dynamics, to detect hangs
     device: Device | None = None
-    checked_waves: int | None = Field(None, ge=0)  # per imaging chunk, against abTEM on a twice finer grid
+    checked_waves: int | None = Field(None, ge=0)  # number per imaging chunk, compared with abTEM on a twice finer grid
 
 
 class Config(Section):
-    """A whole campaign."""
+    """The config of a whole campaign."""
 
     campaign: CampaignSection = CampaignSection()
     potential: PotentialSection = PotentialSection()
@@ -157,38 +157,41 @@ class Config(Section):
     execution: ExecutionSection = ExecutionSection()
 
     def as_json(self) -> str:
-        """Compact JSON of all that stages are made from: `execution` is left out."""
+        """Compact JSON of all settings from which stages are made, that is, without `execution`."""
         return compact(self.made_from(exclude={"execution"}))
 
     def image_settings(self) -> str:
-        """What the images are made from, as JSON: neither how many there are nor what is learned from them."""
+        """JSON of the settings that determine the images, without their number and the training."""
         others = {"dataset", "training", "execution"}
         return compact(self.made_from(exclude={"campaign": {"results", "n_particles"}} | dict.fromkeys(others, True)))
 
     def completed(self) -> Self:
-        """With the settings of every protocol and task that it uses, without those of younger ones that it does not."""
+        """Copy of the config with the settings of every used protocol and task.
+
+        The settings of unused ones are None, unless they are `spelled`.
+        """
         md = _used(self.md, PROTOCOLS, self.particles.used)
         training = _used(self.training, TASKS, self.training.tasks)
         return self.model_copy(update={"md": md, "training": training})
 
     @property
     def wall_limit_s(self) -> float:
-        """Time after which a particle's molecular dynamics is taken for hung [s]."""
+        """Time after which a particle's molecular dynamics counts as hung [s]."""
         return self.execution.wall_limit_s or self.md.wall_limit_s
 
     @property
     def device(self) -> Device:
-        """Where images are computed."""
+        """Device that computes the images."""
         return self.execution.device or self.imaging.device
 
     @property
     def checked_waves(self) -> int:
-        """Waves of each imaging chunk that are compared with abTEM's."""
+        """Number of waves of each imaging chunk that are compared with abTEM's."""
         return self.imaging.checked_waves if self.execution.checked_waves is None else self.execution.checked_waves
 
     @property
     def folder(self) -> Path:
-        """Where the results stand."""
+        """Results folder of the campaign."""
         return Path(self.campaign.results) / self.campaign.name
 
 

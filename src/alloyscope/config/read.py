@@ -1,4 +1,4 @@
-"""From YAML or JSON to a checked Config, and its JSON schema."""
+"""Read YAML or JSON into a checked Config; write its JSON schema."""
 
 import json
 import os
@@ -19,13 +19,13 @@ FROZEN = "ALLOYSCOPE_CONFIG"  # environment variable
 
 
 def frozen(content: Any, main: bool) -> Any:
-    """The config as the process that began a run of Snakemake read it, for the processes that it starts too.
+    """Return the config as the main process of a Snakemake run read it, also in the processes that it starts.
 
-    On a cluster each job reads the config's files again, in which a user may have begun to plan something else.
+    On a cluster each job reads the config files again, and the user may have changed them meanwhile.
 
     Args:
-        content: As this process read it.
-        main: Whether this is the process that begins.
+        content: The config as this process read it.
+        main: Whether this is the main process.
     """
     if main:
         os.environ[FROZEN] = json.dumps(content)
@@ -33,10 +33,10 @@ def frozen(content: Any, main: bool) -> Any:
 
 
 def parse(content: Any) -> Config:
-    """Check a whole configuration and what its sections ask of one another.
+    """Check a whole config: each section, and the relations between sections.
 
     Raises:
-        ConfigError: lists every fault with its path.
+        ConfigError: the config is faulty; the message lists every fault with its path.
     """
     if not isinstance(content, Mapping):
         raise ConfigError(f"config: must hold sections; got {content!r}")
@@ -66,7 +66,7 @@ def parse(content: Any) -> Config:
 
 
 def _sound_part(model: type[S], content: Any) -> S:
-    """What of a faulty section can stand, so that the checks across sections still run on it."""
+    """Return the valid fields of a faulty section, so that the checks across sections can still run."""
     try:
         model.model_validate(content)
     except ValidationError as error:
@@ -78,10 +78,10 @@ def _sound_part(model: type[S], content: Any) -> S:
 
 
 def load(*paths: Path) -> Config:
-    """Read YAML files, later ones laid over earlier ones section by section, key by key.
+    """Read YAML files; values of later files replace those of earlier ones, key by key.
 
     Raises:
-        ConfigError: a file is missing or not YAML, or the content is faulty.
+        ConfigError: a file is missing or not YAML, or the config is faulty.
     """
     merged: dict[str, Any] = {}
     for path in paths:
@@ -98,7 +98,7 @@ def load(*paths: Path) -> Config:
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Snakemake's rule for several config files: mappings merge, everything else is replaced."""
+    """Merge two configs as Snakemake does: mappings are merged, all other values are replaced."""
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
@@ -107,5 +107,5 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_schema() -> str:
-    """JSON schema of config.yaml; `workflow/schema/config.schema.json` is this text."""
+    """JSON schema of config.yaml; `workflow/schema/config.schema.json` holds this text."""
     return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"

@@ -23,8 +23,8 @@ def image_row(
 ) -> Figure:
     """Images of one particle side by side with one scale bar: clean | noisy, or noisy | truth | denoised.
 
-    Each panel runs from black at its 0.2 % to white at its 99.8 % quantile; the panels numbered in `shared_grey`
-    take their limits together from the first of them.
+    The grey scale of each panel runs from its 0.2 % quantile (black) to its 99.8 % quantile (white); all panels with
+    numbers in `shared_grey` use the scale of the first of them.
     """
     figure, panels = row_of_panels(len(images), width=2.0 * len(images), height=2.5)
     for index, (axes, image, caption) in enumerate(zip(panels, images, captions)):
@@ -40,7 +40,7 @@ def image_row(
 
 
 def _scale_bar(axes: Axes, shape: tuple[int, ...], pixel_size_A: float) -> None:
-    """A bar of a round length near a quarter of the field, with its length in nm."""
+    """Draw a bar of a round length near a quarter of the field, with its length in nm."""
     length_nm = max(
         (n for n in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if 10 * n <= 0.4 * shape[1] * pixel_size_A), default=0.1
     )

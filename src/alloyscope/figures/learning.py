@@ -48,7 +48,7 @@ def learning_curves(metrics: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
 
 @styled
 def confusion_matrix(predictions: pd.DataFrame) -> Figure:
-    """True against predicted ordering of images: counts, and shares of each true class as shades."""
+    """True against predicted ordering of images: counts, with shades for the shares of each true class."""
     need(predictions, "ordering", "ordering_predicted")
     classes = ("core_shell", "janus")
     counts = np.array(
@@ -78,7 +78,7 @@ def confusion_matrix(predictions: pd.DataFrame) -> Figure:
 
 @styled
 def predicted_against_true(predictions: pd.DataFrame, species: str) -> Figure:
-    """Size and composition read from each test image against the truth, by true ordering."""
+    """Predicted size and composition of each test image against the truth, by true ordering."""
     need(predictions, "ordering", "n_atoms", "n_atoms_predicted", "fraction_first", "fraction_first_predicted")
     figure, panels = row_of_panels(2, height=3.7)
     for axes, column, label in zip(panels, ("n_atoms", "fraction_first"), ("Atoms", f"{species} fraction")):

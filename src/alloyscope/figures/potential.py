@@ -1,4 +1,4 @@
-"""Figures about a potential: what it gives beside its references, and what its table adds in error."""
+"""Figures about a potential: its properties compared with references, and the error of its table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,18 +11,18 @@ from matplotlib.ticker import FixedLocator
 from alloyscope.figures.style import BLUE, GREEN, GREY, INK, VERMILION, legend_above, need, styled
 
 KIND = {"computed": (BLUE, "computed by others, same parameters"), "experiment": (GREEN, "experiment")}
-SHOWN = 4.0  # tolerances; what lies further is drawn at the edge, with its number
-FLOOR = 1e-12  # of the error axes
+SHOWN = 4.0  # range of the axis in tolerances; larger deviations are drawn at the edge, with their value
+FLOOR = 1e-12  # smallest error that the axes show
 
 
 @styled
 def validation(checks: pd.DataFrame, curves: Sequence[Mapping[str, Any]], name: str) -> Figure:
-    """Deviation of each property from its references in units of its tolerance; error of the table for two atoms.
+    """Deviation of each property from its references in units of the tolerance, and error of the table for two atoms.
 
     Args:
         checks: Rows of validation.json: name, value, reference, tolerance, kind.
-        curves: pair, r_A, energy_eV, force_eV_per_A of each pair.
-        name: Of the parameter set.
+        curves: Entries pair, r_A, energy_eV, force_eV_per_A for each pair.
+        name: Name of the parameter set.
     """
     need(checks, "name", "value", "reference", "tolerance", "kind")
     rows = checks[checks["kind"] != "formula"]

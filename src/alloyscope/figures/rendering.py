@@ -13,8 +13,8 @@ from alloyscope.contracts import Structure, require
 from alloyscope.errors import SimulationError
 from alloyscope.units import NEAREST_NEIGHBOUR_A
 
-# LAMMPS's lights together exceed 1, so these are darker than what is seen: silver light grey-blue, cobalt vermilion.
-# Pairs differ in lightness as well as in hue.
+# LAMMPS's lights together exceed 1, so the picture is brighter than these colours: silver appears light grey-blue and
+# cobalt vermilion. Pairs differ in lightness as well as in hue.
 COLOUR = {
     "Ag": "#8E9AAB",
     "Co": "#A8380A",
@@ -24,17 +24,17 @@ COLOUR = {
     "Pd": "#5C6B8A",
     "Pt": "#A9A294",
 }
-OVERSAMPLING = 2  # pixels drawn per pixel kept, each way
-MARGIN_A = 5.0  # between the atoms and LAMMPS's box
-OCCLUSION = "4321 0.6"  # seed and strength of the shade in crevices
+OVERSAMPLING = 2  # drawn pixels per pixel of the result, along each edge
+MARGIN_A = 5.0  # distance between the atoms and the faces of LAMMPS's box
+OCCLUSION = "4321 0.6"  # seed and strength of the ambient occlusion
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A particle turned to its viewer, who looks along +y: x to the right, z up.
+    """A particle in the orientation of the picture; the viewer looks along +y, x points right, z up.
 
     Attributes:
-        positions_A: Positions, shape (n, 3); the plane y = 0 is where it would be cut.
+        positions_A: Positions, shape (n, 3); the plane y = 0 is the plane of the cut.
         types: 0 for the first species, 1 for the second, shape (n,).
         species: Chemical symbols.
     """
@@ -45,13 +45,13 @@ class Scene:
 
     @classmethod
     def of(cls, structure: Structure, species: tuple[str, str]) -> "Scene":
-        """Turn a particle so that the line from the first species' centre to the second's lies from left to right.
+        """Rotate a particle so that the line from the first species' centre to the second's points to the right.
 
-        Both centres lie in the plane y = 0. Around the line, the particle shows its largest extent; in the picture its
-        middle comes to x = z = 0.
+        Both centres lie in the plane y = 0. The rotation about the line shows the particle's largest extent, and the
+        middle of the picture is x = z = 0.
 
         Raises:
-            ContractError: it holds an element that is neither species.
+            ContractError: the particle holds an element that is neither species.
         """
         foreign = sorted(set(structure.elements) - set(species))
         require(not foreign, f"picture needs {' and '.join(species)} only; got {', '.join(foreign)} as well")
@@ -68,13 +68,13 @@ class Scene:
 
     @property
     def cut(self) -> "Scene":
-        """What is left when all before the plane y = 0 is taken away."""
+        """The particle without the atoms in front of the plane y = 0."""
         behind = self.positions_A[:, 1] >= 0
         return replace(self, positions_A=self.positions_A[behind], types=self.types[behind])
 
     @property
     def extent_A(self) -> float:
-        """Edge of the square that the picture needs, the atoms' diameters included [Å]."""
+        """Edge of the square that the picture needs, including the atoms' diameters [Å]."""
         spread = np.ptp(self.positions_A[:, [0, 2]], axis=0).max()
         return float(spread) + max(NEAREST_NEIGHBOUR_A[element] for element in self.species)
 
@@ -94,24 +94,24 @@ def _line(
 
 
 def render(lmp: Any, scene: Scene, field_A: float, pixels: int) -> NDArray[np.uint8]:
-    """Draw a particle on white, every atom with the diameter it has in its own crystal.
+    """Draw a particle on white; every atom has the diameter of the atoms in its own crystal.
 
     Args:
-        lmp: A LAMMPS instance; what it holds is lost.
+        lmp: A LAMMPS instance; the system that it holds is lost.
         scene: The particle.
         field_A: Edge of the picture [Å].
-        pixels: The same in pixels.
+        pixels: Edge of the picture in pixels.
 
     Returns:
         Red, green and blue, shape (pixels, pixels, 3).
 
     Raises:
-        SimulationError: LAMMPS cannot draw.
+        SimulationError: LAMMPS cannot draw the picture.
     """
     size = OVERSAMPLING * pixels
     half_A = max(float(np.abs(scene.positions_A).max()), field_A) + MARGIN_A
     numbered = [(which + 1, element) for which, element in enumerate(scene.species)]
-    # all colours before any use: LAMMPS keeps a pointer to a colour, and moves them when it learns another
+    # Define all colours before one is used: LAMMPS keeps pointers to colours, and moves colours when one is added.
     look = [f"color {element} {_rgb(COLOUR[element])}" for element in scene.species]
     look += [f"acolor {which} {element} adiam {which} {NEAREST_NEIGHBOUR_A[element]}" for which, element in numbered]
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +130,7 @@ def render(lmp: Any, scene: Scene, field_A: float, pixels: int) -> NDArray[np.ui
             lmp.create_atoms(len(scene.types), None, (scene.types + 1).tolist(), scene.positions_A.ravel().tolist())
             lmp.command(
                 f'write_dump all image "{path}" type type size {size} {size} box no 0 shiny 0.2 ssao yes {OCCLUSION} '
-                # the viewer stands at −y; at zoom 1 the picture is twice as wide as the box
+                # The viewer is at −y; at zoom 1 the picture is twice as wide as the box.
                 f"view 90 -90 center s 0.5 0.5 0.5 zoom {4 * half_A / field_A} "
                 f"modify backcolor white {' '.join(look)}"
             )
@@ -138,7 +138,7 @@ def render(lmp: Any, scene: Scene, field_A: float, pixels: int) -> NDArray[np.ui
                 fine = np.asarray(drawn, dtype=np.float64)
         except Exception as error:  # noqa: BLE001 - the lammps module raises bare Exception
             raise SimulationError(
-                f"LAMMPS cannot draw a particle ({' '.join(str(error).split())}); alloyscope doctor checks LAMMPS"
+                f"LAMMPS cannot draw a particle ({' '.join(str(error).split())}); check LAMMPS with alloyscope doctor"
             ) from None
     blocks = fine.reshape(pixels, OVERSAMPLING, pixels, OVERSAMPLING, 3)
     picture: NDArray[np.uint8] = blocks.mean(axis=(1, 3)).round().astype(np.uint8)

@@ -11,7 +11,7 @@ from alloyscope.wording import duration
 
 @styled
 def run_times(seconds: Mapping[str, float]) -> Figure:
-    """Wall-clock time that the jobs of each rule took together, in the order given."""
+    """Sum of the wall times of each rule's jobs, in the given order."""
     require(len(seconds) > 0, "figure needs the time of at least one rule; got none")
     longest = max(seconds.values())
     unit, scale = ("h", 3600.0) if longest > 7200 else ("min", 60.0) if longest > 120 else ("s", 1.0)

@@ -1,6 +1,6 @@
 """Figures about structures: sizes, compositions, order, atoms at the surface and inside.
 
-Columns are those of structures.parquet; what is drawn as a band comes from `structure.statistics`.
+Columns are those of structures.parquet; bands are computed by `structure.statistics`.
 """
 
 import math
@@ -32,12 +32,12 @@ from alloyscope.figures.style import (
 
 DASHED: Any = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 3))}
 D_COM, ETA = "Distance of the species' centres, $d_{com}$ / $R_g$", "Chemical order η"
-PAIRS: Looks = {  # of labels
+PAIRS: Looks = {  # pairs of labels
     "order_protocol, order_eta": (PURPLE, "protocol and η"),
     "order_protocol, order_d_com": (GREEN, "protocol and $d_{com}$ / $R_g$"),
     "order_eta, order_d_com": (ORANGE, "η and $d_{com}$ / $R_g$"),
 }
-CLASSES = {  # of atoms after relaxation, in the order they are stacked
+CLASSES = {  # classes of atoms after relaxation, in the order in which they are stacked
     "cna_fcc": (GREEN, "fcc"),
     "cna_hcp": (SKY, "hcp"),
     "cna_icosahedral": (ORANGE, "icosahedral"),
@@ -60,7 +60,7 @@ def _ordered(names: pd.Series, looks: Looks) -> list[str]:
 
 
 def _histogram(axes: Axes, values: pd.Series, groups: pd.Series, looks: Looks, density: bool = False) -> None:
-    """Outlined histograms of each group over the same bins, one behind the other."""
+    """Draw outlined histograms of all groups over the same bins, one behind the other."""
     known = values.notna() & groups.notna()
     bins = min(40, max(6, round(math.sqrt(known.sum()))))
     edges = np.histogram_bin_edges(values[known], bins=bins).tolist() if known.any() else [0.0, 1.0]
@@ -105,7 +105,7 @@ def order_plane(structures: pd.DataFrame, d_com_over_Rg_limit: float, looks: Loo
     size, alpha = (16, 0.65) if n <= 500 else (6, 0.4) if n <= MANY_POINTS else (2, max(0.04, 0.25 - n / 1e6))
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
-    # one cloud in the particles' own order, so that no protocol covers another
+    # All protocols are one scatter plot in the order of the particles, so that none covers another.
     axes.scatter(
         shown["d_com_over_Rg"],
         shown["eta"],
@@ -147,9 +147,9 @@ def bands(
         bins: One row per bin: across, up (which panel), group (which colour), low, high, middle, value, value_low,
             value_high.
         across: Names in the column `across` and their axis labels, from left to right.
-        up: The same for `up`, from top to bottom. A label that ends in "%" has its values drawn in percent.
-        looks: Of the groups.
-        dashed: Level of a dashed line in the panels of an `up`.
+        up: The same for `up`, from top to bottom. Values with a label that ends in "%" are drawn in percent.
+        looks: Colours and words of the groups.
+        dashed: Level of a dashed line in the panels, by names in the column `up`.
     """
     need(bins, "across", "up", "group", "low", "high", "middle", "value", "value_low", "value_high")
     figure, panels = _grid(len(up), len(across))
@@ -189,14 +189,14 @@ def _band(axes: Axes, bins: pd.DataFrame, colour: str, label: str) -> None:
         label=label,
         clip_on=False,
     )
-    if len(bins) == 1:  # a lone bin may have no width
+    if len(bins) == 1:  # a single bin may have no width
         error = [bins["value"] - bins["value_low"], bins["value_high"] - bins["value"]]
         axes.errorbar(bins["middle"], bins["value"], error, color=colour, linewidth=1.0, capsize=2)
 
 
 @styled
 def descriptors_by_order(structures: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """Distribution of descriptors (column → axis label) over the valid particles of each order, areas equal."""
+    """Distribution of descriptors (column → axis label) over the valid particles of each order, normalised."""
     need(structures, "valid", "ordering", *labels)
     valid = structures[structures["valid"]]
     need(valid, "ordering")

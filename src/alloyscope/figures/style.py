@@ -1,6 +1,7 @@
-"""How figures look: colours, fonts, panels. No file access, no global state.
+"""Style of the figures: colours, fonts, panels.
 
-Colours: Okabe & Ito's palette, told apart by colour-blind readers; one colour per meaning throughout.
+Colours are from Okabe & Ito's palette, which colour-blind readers can distinguish; each colour has one meaning in all
+figures.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +47,7 @@ STYLE: Any = {
 }
 
 
-MANY_POINTS = 2000  # scatter plots beyond this are drawn as pixels inside the vector figure
+MANY_POINTS = 2000  # larger scatter plots are drawn as pixels inside the vector figure
 
 
 P = ParamSpec("P")

@@ -1,4 +1,4 @@
-"""Exit waves through abTEM: the reference of our engine, and an engine of its own."""
+"""Exit waves with abTEM, which is the reference for our engine and an engine of its own."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from alloyscope.errors import ConfigError
 from alloyscope.imaging.box import Slab
 from alloyscope.microscope.settings import ImagingSection
 
-# ESTIMATE: measured FFTW plans differ from run to run, and the last bits of the waves with them
+# FFTW_ESTIMATE, because measured FFTW plans, and with them the last bits of the waves, differ from run to run.
 SETTINGS = {
     "precision": "float32",
     "fft": "fftw",
@@ -25,10 +25,10 @@ SETTINGS = {
 
 
 def device_for(device: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "gpu"]:
-    """abTEM's device: a GPU needs CuPy.
+    """Device for abTEM, which needs CuPy to use a GPU.
 
     Raises:
-        ConfigError: a GPU is asked for and CuPy is absent.
+        ConfigError: a GPU is asked for, but there is no CuPy or no GPU.
     """
     cupy = abtem_backend.cp  # type: ignore[attr-defined]
     present = cupy is not None and cupy.cuda.is_available()
@@ -38,7 +38,7 @@ def device_for(device: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "gpu"]:
 
 
 class AbtemEngine:
-    """Exit waves on one grid by abTEM, eagerly, one structure after the other; results in main memory.
+    """Computes exit waves on one grid with abTEM, one structure after the other; the results are in main memory.
 
     Attributes:
         size: Grid points along each edge: `imaging.grid` times `refine`.

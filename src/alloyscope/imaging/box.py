@@ -1,6 +1,6 @@
-"""The imaging box: a particle turned, centred and shifted as a view asks; the supporting film below it.
+"""The imaging box of a view: the rotated, centred and shifted particle, and the supporting film below it.
 
-The beam runs along +z: it meets the particle first, then the film.
+The beam runs along +z: it passes first the particle, then the film.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 from alloyscope.contracts import Film, Structure, View
 from alloyscope.imaging import gates
 
-FILM_MARGIN_A = 1.0  # ASSUME with MARGIN_A 3 Å between the lowest nucleus and the film, about the distance of contact
-MARGIN_A = 2.0  # ASSUME vacuum above and below the outermost nuclei, so that no atom sits on a face
+FILM_MARGIN_A = 1.0  # ASSUME this plus MARGIN_A, 3 Å, is about the contact distance of the lowest nucleus and the film
+MARGIN_A = 2.0  # ASSUME vacuum above and below the outermost nuclei, so that no atom lies on a face of the box
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Slab:
         gates.atoms_inside_box(self.positions_A, self.field_A, self.height_A, self.particle)
 
     def slices(self, n_slices: int) -> NDArray[np.intp]:
-        """Slice of every atom, slice 0 first in the beam, shape (n,)."""
+        """Number of every atom's slice, shape (n,); the beam passes slice 0 first."""
         return np.minimum(self.positions_A[:, 2] / self.height_A * n_slices, n_slices - 1).astype(np.intp)
 
 
 def slabs(snapshots: Sequence[Structure], view: View, field_A: float) -> list[Slab]:
-    """One box per snapshot. All share height and shift, so that the particle's own motion stays in the images.
+    """One box per snapshot. All have the same height and shift, so that the images keep the particle's own motion.
 
     Raises:
         GateError: an atom lies outside the field of view.
@@ -64,14 +64,15 @@ def slabs(snapshots: Sequence[Structure], view: View, field_A: float) -> list[Sl
 
 
 def film_slab(film: Film, view: View, field_A: float) -> Slab:
-    """The box of the film below a particle: the block moved, cut to its thickness, repeated, turned, cut to the field.
+    """The box of the film below a particle.
 
-    ASSUME the seam at the edges of the field, where the box goes on periodically, does not show in amorphous carbon.
+    The block is shifted, cut to the film's thickness, repeated, rotated, and cut to the field of view. ASSUME the seam
+    at the edges of the periodic field is not visible in amorphous carbon.
     """
     edges = np.array(film.edges_A)
     block = np.mod(film.positions_A + np.array(view.film_offset) * edges, edges)
     block = block[block[:, 2] < view.film_thickness_A]
-    # the corners of the field lie field/√2 from its centre, whatever the angle
+    # The corners of the field have the distance field/√2 from its centre, at any angle.
     tiles = [range(-count, count) for count in np.ceil(field_A / np.sqrt(2) / edges[:2]).astype(int).tolist()]
     sheet = np.concatenate([block + np.array([i * edges[0], j * edges[1], 0.0]) for i, j in product(*tiles)])
     turned = Rotation.from_euler("z", view.film_angle_rad).apply(sheet)

@@ -1,4 +1,4 @@
-"""The gates applied to what a campaign made: its engine, and images made anew from their structures."""
+"""The gates applied to a campaign: to its engine, and to images that are simulated again from their structures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,20 +16,20 @@ from alloyscope.microscope.optics import transfer_function
 from alloyscope.units import electron_wavelength_A
 
 P = ParamSpec("P")
-FLIGHT_A = 20.0  # free flight and defocus that the wavelength is measured with
+FLIGHT_A = 20.0  # free flight and defocus with which the wavelength is measured
 FREQUENCY_per_A = 0.5
-PROBE_per_A = 0.25  # of the depth: its phase turns once in 640 Å at 200 kV, more than any particle
+PROBE_per_A = 0.25  # frequency that measures depth: its phase turns once in 640 Å at 200 kV, more than any particle
 
 
 @dataclass
 class Examination:
-    """What passed and what did not; a gate that fails does not keep the others from being asked."""
+    """Collects the gates that passed and the messages of those that failed, so that all gates are applied."""
 
     passed: list[tuple[str, gates.Passed]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def ask(self, of: str, gate: Callable[P, gates.Passed], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Ask a gate about something named `of`."""
+        """Apply a gate to the thing named `of`."""
         try:
             self.passed.append((of, gate(*args, **kwargs)))
         except GateError as error:
@@ -37,7 +37,7 @@ class Examination:
 
 
 def engine_wavelength_A(imager: Imager) -> float:
-    """Wavelength that the engine propagates with, from the phase −πλ Δz k² of a wave in vacuum."""
+    """Wavelength with which the engine propagates, from the phase −πλ Δz k² of a wave in vacuum."""
     field_A = imager.imaging.field_A
     index = round(FREQUENCY_per_A * field_A)
     x = np.arange(imager.lens.size) / imager.lens.size
@@ -63,7 +63,7 @@ def flight_between_A(imager: Imager, box: Slab) -> float:
 
 
 def fringe_kept(imager: Imager, frequency_per_A: float) -> float:
-    """Share of the amplitude that the engine leaves of a plane wave of this frequency, through vacuum."""
+    """Share of the amplitude that a plane wave of this frequency keeps when the engine propagates it in vacuum."""
     n, field_A = imager.lens.size, imager.imaging.field_A
     index = int(np.ceil(frequency_per_A * field_A))
     incident = np.broadcast_to(np.exp(2j * np.pi * index * np.arange(n) / n), (1, n, n)).astype(np.complex64)
@@ -73,7 +73,7 @@ def fringe_kept(imager: Imager, frequency_per_A: float) -> float:
 
 
 def lens_wavelength_A(imager: Imager, job: Job) -> float:
-    """Wavelength that the lens defocuses with, from the phase πλ Δf k² of its transfer."""
+    """Wavelength with which the lens defocuses, from the phase πλ Δf k² of its transfer function."""
     index = round(FREQUENCY_per_A * imager.imaging.field_A)
     view = replace(plain_optics(job[1]), defocus_A=FLIGHT_A, aperture_mrad=1e3)
     transfer = imager.backend.to_numpy(transfer_function([view], imager.lens, imager.backend))[0]
@@ -81,14 +81,14 @@ def lens_wavelength_A(imager: Imager, job: Job) -> float:
 
 
 def swapped(structure: Structure) -> Structure:
-    """The same places with the two species changed over."""
+    """The same structure with the two species swapped."""
     first, second = sorted(set(structure.elements))
     other = {first: second, second: first}
     return replace(structure, elements=tuple(other[element] for element in structure.elements))
 
 
 def examine_microscope(found: Examination, imager: Imager, job: Job) -> None:
-    """The wavelength, measured from what the engine and the lens do."""
+    """Check the wavelength that the engine and the lens use."""
     voltage_kV, tolerance = imager.imaging.voltage_kV, 1e-3  # phases of ½ rad in single precision
     measured = {"engine": engine_wavelength_A(imager), "lens": lens_wavelength_A(imager, job)}
     for part, value in measured.items():
@@ -96,14 +96,14 @@ def examine_microscope(found: Examination, imager: Imager, job: Job) -> None:
 
 
 def examine_image(found: Examination, name: str, imager: Imager, job: Job, stored: NDArray[np.floating]) -> None:
-    """One stored image against what its structure and parameters give; its particle against every gate.
+    """Simulate a stored image again from its structure and parameters, and apply every gate to it.
 
     Args:
-        found: Takes the findings.
-        name: Of the image.
-        imager: The campaign's, with its film.
+        found: Collects the results.
+        name: Id of the image.
+        imager: Imager of the campaign, with its film.
         job: The particle's snapshots, and the view.
-        stored: The image as stored, before noise.
+        stored: The stored image, before noise.
     """
     imaging = imager.imaging
     try:
@@ -118,7 +118,7 @@ def examine_image(found: Examination, name: str, imager: Imager, job: Job, store
         found.ask(name, gates.finer_grid_agrees, plain, next(finer.images([([structure], view)])))
         if len(set(structure.elements)) == 2:
             found.ask(name, gates.species_matter, plain, next(imager.images([([swapped(structure)], view)])))
-    except GateError as error:  # an atom outside, or a norm lost: there is no image to go on with
+    except GateError as error:  # an atom lies outside, or the norm is lost: there is no image
         found.faults.append(f"{name}: {error}")
         return
     depth_A, slice_A = float(np.ptp(box.positions_A[:, 2])), box.height_A / imaging.n_slices

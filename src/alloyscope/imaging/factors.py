@@ -1,13 +1,13 @@
-"""Scattering factors of atoms, and their correction for what a grid cannot carry.
+"""Scattering factors of atoms, and their correction for the frequency limit of a grid.
 
-Cutting an atom's potential V at a grid's limit K changes its transmission function exp(iσV) far below K too, because
-exp is not linear. Matched to the grid is the complex factor g, zero beyond K, whose transmission function is the atom's
-own wherever the grid can hold it:
+When an atom's potential V is cut at a grid's limit K, its transmission function exp(iσV) changes also far below K,
+because exp is not linear. The matched factor g is complex, is zero beyond K, and has the transmission function of the
+atom wherever the grid can represent it:
 
     F{exp(i F⁻¹g)}(k) = F{exp(iσV)}(k)  for all k < K
 
-g tends to the factor σf of the potential as K grows; its imaginary part takes away the electrons that the atom scatters
-beyond K. What it is worth: docs/decisions/0006-grid.md.
+g tends to the factor σf of the potential as K grows; its imaginary part removes the electrons that the atom scatters
+beyond K. docs/decisions/0006-grid.md gives the gain in accuracy.
 """
 
 from functools import cache
@@ -20,9 +20,9 @@ from scipy.special import j0
 
 from alloyscope.units import interaction_constant_rad_per_VA
 
-RADIUS_A = 8.0  # ASSUME the second order of σV has ended here; V itself is carried on in closed form
-NODES = 8  # of a Gauss–Legendre panel
-STEPS = 6  # of Newton's method; Au at 256² over 55.65 Å: residuals 0.2, 1e-2, 9e-5, 5e-9, 1e-15
+RADIUS_A = 8.0  # ASSUME the second order of σV is negligible beyond; the first order is used in closed form
+NODES = 8  # nodes of a Gauss–Legendre panel
+STEPS = 6  # iterations of Newton's method; Au at 256² over 55.65 Å: residuals 0.2, 1e-2, 9e-5, 5e-9, 1e-15
 
 
 @cache
@@ -46,7 +46,7 @@ def projected_factor_VA2(element: str, k2_per_A2: NDArray[np.float64]) -> NDArra
 
 @cache
 def correction_A2(element: str, limit_per_A: float, voltage_kV: float) -> CubicSpline:
-    """What makes an atom's factor match a grid: g − σf [rad Å²], complex, of the frequency k < limit_per_A.
+    """Correction g − σf [rad Å²] that matches an atom's factor to a grid, complex.
 
     Args:
         element: Chemical symbol.
@@ -54,14 +54,14 @@ def correction_A2(element: str, limit_per_A: float, voltage_kV: float) -> CubicS
         voltage_kV: Acceleration voltage.
 
     Returns:
-        Function of k [1/Å]; useless beyond the limit.
+        Function of the frequency k [1/Å], valid for k < limit_per_A.
     """
     sigma = interaction_constant_rad_per_VA(voltage_kV)
     k, k_weight = _nodes(np.linspace(0, limit_per_A, int(3 * limit_per_A * RADIUS_A) // NODES + 4))
     fine = min(0.1, 0.5 / limit_per_A)
     r, r_weight = _nodes(np.concatenate([[0], np.geomspace(1e-4, fine, 6), np.arange(2 * fine, RADIUS_A, fine)]))
     bessel = j0(2 * np.pi * np.outer(k, r))
-    # Hankel transforms from r to k and back
+    # Hankel transforms from r to k and back.
     forward = 2 * np.pi * bessel * (r * r_weight)
     backward = 2 * np.pi * (bessel * (k * k_weight)[:, None]).T
 
@@ -78,7 +78,7 @@ def correction_A2(element: str, limit_per_A: float, voltage_kV: float) -> CubicS
 
 
 def _nodes(edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gauss–Legendre nodes and weights on the panels between edges."""
+    """Gauss–Legendre nodes and weights on the panels between the edges."""
     x, weight = np.polynomial.legendre.leggauss(NODES)
     half, middle = np.diff(edges)[:, None] / 2, (edges[1:] + edges[:-1])[:, None] / 2
     return (middle + half * x).ravel(), (half * weight).ravel()

@@ -1,6 +1,6 @@
-"""Physics gates: faults that earlier code carried silently, each as a check on real artefacts.
+"""Physics gates: each checks a campaign's real outputs for a fault that otherwise stays unnoticed.
 
-Every gate returns what it measured beside its bounds, or raises `GateError`, and the campaign stops.
+Every gate returns the measured value with its bounds, or raises `GateError`, which stops the campaign.
 """
 
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from alloyscope.contracts import Structure
 from alloyscope.errors import GateError
 from alloyscope.units import fcc_111_spacing_A
 
-NORM_LOW, NORM_HIGH = 0.99, 1.001  # right waves keep 0.998–1 at 384² (benchmarks/gate_values.py)
-FALSE_ALARM = 1e-7  # probability per tested quantity that sound rotations are refused
+NORM_LOW, NORM_HIGH = 0.99, 1.001  # correct waves keep 0.998–1 at 384² (benchmarks/gate_values.py)
+FALSE_ALARM = 1e-7  # probability per tested quantity that uniform rotations are refused
 
-# Shares of a particle's own contrast, the standard deviation of its image under plain optics, so that 20 atoms count
-# as 600 do. AgCo and AuCu particles of 20–577 atoms at 384², 20 slices: swap of species 0.32–0.72; slices halved
-# 0.004–0.012 (from 4 slices 0.02–0.06); from abTEM on a twice finer grid 0.012–0.023, at 256² 0.021–0.043, at 128²,
-# which carries no fringe of Co, 0.24–0.63 (benchmarks/gate_values.py).
+# Bounds as shares of the particle's contrast, which is the standard deviation of its image under plain optics, so that
+# they suit 20 atoms and 600. Measured on AgCo and AuCu particles of 20–577 atoms at 384² and 20 slices: species swapped
+# 0.32–0.72; slices halved 0.004–0.012 (from 4 slices 0.02–0.06); abTEM on a twice finer grid 0.012–0.023, at 256²
+# 0.021–0.043, at 128², which carries no fringe of Co, 0.24–0.63 (benchmarks/gate_values.py).
 LEAST_OF_SWAP, MOST_OF_HALVED_SLICES, MOST_OF_FINER_GRID = 0.1, 0.03, 0.1
-# share of the beam: float16 rounds to 3e-4 (rms), and waves of another device or batch agree to rounding
+# Share of the beam: float16 rounds by 3e-4 (rms), and waves of another device or batch agree to rounding.
 MOST_OF_REMADE = 1e-3
-LEAST_OF_FRINGE = 0.99  # the default grid leaves 0.99998 at 0.49 1/Å, a grid of 128 points 3e-6 at 0.75 1/Å
+LEAST_OF_FRINGE = 0.99  # the default grid keeps 0.99998 at 0.49 1/Å, a grid of 128 points 3e-6 at 0.75 1/Å
 
 
 @dataclass(frozen=True)
 class Passed:
-    """What a gate measured, and the bounds that it kept."""
+    """Value that a gate measured, and its bounds."""
 
     gate: str
     value: float
@@ -41,7 +41,7 @@ class Passed:
 
 
 def _gate(name: str, value: float, message: str, low: float | None = None, high: float | None = None) -> Passed:
-    above, below = low is None or value >= low, high is None or value <= high  # NaN is neither
+    above, below = low is None or value >= low, high is None or value <= high  # both are false for NaN
     if not (above and below):
         raise GateError(message)
     return Passed(name, float(value), low, high)
@@ -53,7 +53,7 @@ def rms_difference(image: NDArray[np.floating], other: NDArray[np.floating]) -> 
 
 
 def share_of_contrast(image: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Rms difference in units of the first image's standard deviation; NaN where that is 0."""
+    """Rms difference in units of the first image's standard deviation; NaN if that is 0."""
     contrast = float(image.astype(np.float64).std())
     return rms_difference(image, other) / contrast if contrast > 0 else float("nan")
 
@@ -61,7 +61,7 @@ def share_of_contrast(image: NDArray[np.floating], other: NDArray[np.floating]) 
 def wavelength_is_relativistic(
     wavelength_A: float, voltage_kV: float, of: str = "wavelength", tolerance: float = 1e-6
 ) -> Passed:
-    """λ = h / √(2 m e U (1 + eU / 2mc²)), evaluated in SI units."""
+    """The wavelength is λ = h / √(2 m e U (1 + eU / 2mc²)), evaluated in SI units."""
     energy_J = e * 1e3 * voltage_kV
     expected_A = 1e10 * h / np.sqrt(2 * m_e * energy_J * (1 + energy_J / (2 * m_e * c**2)))
     return _gate(
@@ -73,7 +73,7 @@ def wavelength_is_relativistic(
 
 
 def lattice_inside_band_limit(structure: Structure, band_limit_per_A: float, pixel_size_A: float) -> Passed:
-    """{111} of every species, from the spacing its atoms really have, passes the multislice grid and the camera."""
+    """The {111} fringe of every species, from its real atomic spacing, passes the multislice grid and the camera."""
     limit = min(band_limit_per_A, 0.5 / pixel_size_A)
     finest, worst = finest_fringe_per_A(structure)
     return _gate(
@@ -86,7 +86,7 @@ def lattice_inside_band_limit(structure: Structure, band_limit_per_A: float, pix
 
 
 def atoms_inside_box(positions_A: NDArray[np.float64], field_A: float, height_A: float, particle: int) -> Passed:
-    """No nucleus lies outside the box: such an atom would be wrapped to the other side silently."""
+    """No nucleus lies outside the box, where the periodic grid would silently wrap it to the other side."""
     box = np.array([field_A, field_A, height_A])
     outside = np.any((positions_A < 0) | (positions_A >= box), axis=1)
     worst = np.round(positions_A[int(np.argmax(outside))], 2).tolist() if outside.any() else None
@@ -101,20 +101,20 @@ def atoms_inside_box(positions_A: NDArray[np.float64], field_A: float, height_A:
 
 
 def atoms_scatter_at_their_depth(measured_A: float, real_A: float, slice_A: float) -> Passed:
-    """The engine scatters the highest and the lowest atom as far apart as they are, within a slice."""
+    """The engine scatters at the real depths of the highest and the lowest atom, within a slice."""
     return _gate(
         "depth of scattering, slices off",
         abs(measured_A - real_A) / slice_A,
-        f"atoms {real_A:.1f} Å apart along the beam must scatter so far apart, within a slice of {slice_A:.2f} Å; "
+        f"atoms {real_A:.1f} Å apart along the beam must scatter this far apart, within a slice of {slice_A:.2f} Å; "
         f"got {measured_A:.1f}",
         high=1.0,
     )
 
 
 def finest_fringe_per_A(structure: Structure) -> tuple[float, str]:
-    """The largest frequency of {111} among the species, from the spacing that atoms really have; and its species.
+    """The largest {111} frequency among the species, from the real atomic spacing, and its species.
 
-    Species with fewer than 13 atoms, no closed neighbour shell, are left out; without another one it is 0.
+    Species with fewer than 13 atoms, which form no closed neighbour shell, are left out; if none is left, it is 0.
     """
     elements, finest = np.array(structure.elements), (0.0, "")
     for element in sorted(set(structure.elements)):
@@ -126,18 +126,18 @@ def finest_fringe_per_A(structure: Structure) -> tuple[float, str]:
 
 
 def fringe_passes_engine(kept: float, frequency_per_A: float) -> Passed:
-    """A wave of the finest lattice fringe goes through the engine's grid whole."""
+    """A wave of the finest lattice fringe keeps its amplitude on the engine's grid."""
     return _gate(
         "finest fringe through the grid",
         kept,
-        f"the multislice grid must carry the fringe of {frequency_per_A:.3f} 1/Å; it leaves {kept:.1%} of its "
+        f"the multislice grid must carry the fringe of {frequency_per_A:.3f} 1/Å; it keeps {kept:.1%} of its "
         f"amplitude; refine imaging.grid",
         low=LEAST_OF_FRINGE,
     )
 
 
 def exit_wave_keeps_norm(norm: float, particle: int, view: int) -> Passed:
-    """Mean |ψ|² of an exit wave: electrons may be lost at the band limit only, and never made."""
+    """The mean |ψ|² of an exit wave is about 1: electrons are lost only at the band limit, and none are created."""
     return _gate(
         "norm of the exit wave",
         norm,
@@ -151,7 +151,7 @@ def exit_wave_keeps_norm(norm: float, particle: int, view: int) -> Passed:
 def agrees_with_reference(
     image: NDArray[np.float32], reference: NDArray[np.float32], bound: float, particle: int, view: int
 ) -> Passed:
-    """Camera image within `bound` of the beam (rms) of abTEM's."""
+    """The camera image agrees with abTEM's within `bound`, as a share of the beam (rms)."""
     difference = rms_difference(image, reference)
     return _gate(
         "difference from abTEM",
@@ -163,7 +163,7 @@ def agrees_with_reference(
 
 
 def image_is_remade(stored: NDArray[np.floating], remade: NDArray[np.floating]) -> Passed:
-    """The stored image is the one that its structure and its row of parameters give."""
+    """The stored image equals the one that its structure and its row of parameters give."""
     difference = rms_difference(remade, stored)
     return _gate(
         "stored image against remade one",
@@ -213,8 +213,8 @@ def rotations_uniform(quaternions: NDArray[np.float64]) -> Passed:
     """Rotations are uniform on SO(3).
 
     For uniform rotations the unit quaternion is uniform on the 3-sphere: |q_i| has the distribution function
-    (2/π)(x √(1 − x²) + arcsin x), q_i q_j has mean 0 and variance 1/24, and each axis is turned to a direction whose
-    cosines are uniform on [−1, 1].
+    (2/π)(x √(1 − x²) + arcsin x); q_i q_j has mean 0 and variance 1/24; and the cosine between each axis and its
+    rotated image is uniform on [−1, 1].
 
     Args:
         quaternions: Unit quaternions (x, y, z, w), shape (n, 4); their signs do not matter.
@@ -255,11 +255,11 @@ def _component_distribution(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def no_twins_across_splits(table: pd.DataFrame, known_by: Sequence[str]) -> Passed:
-    """No particle equals a particle of another split, so that no network is tested on what it has seen.
+    """No particle equals a particle of another split, so that no network is tested on a particle that it has seen.
 
     Args:
         table: One row per particle: particle, split and the columns of `known_by`.
-        known_by: What two different particles never have all in common: numbers of atoms, radius of gyration, ….
+        known_by: Columns in which two different particles never agree all: numbers of atoms, radius of gyration, ….
     """
     leaking = table.groupby(list(known_by), sort=False)["split"].transform("nunique") > 1
     first = ", ".join(str(number) for number in table.loc[leaking, "particle"].tolist()[:2])

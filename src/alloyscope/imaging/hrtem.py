@@ -18,17 +18,17 @@ from alloyscope.microscope.optics import Lens, flown_back, image_intensity, inte
 from alloyscope.microscope.settings import ImagingSection
 from alloyscope.microscope.waves import WaveBand
 
-# Share of the beam, rms over the camera image under plain optics, against abTEM on a finer grid. Measured on 405
-# atoms, 20 slices, looking down [001], the hardest case: Ag 0.54 / 0.31 / 0.20 % at 256² / 384² / 512², Au 1.44 /
-# 0.69 / 0.37 %; tilted Ag 0.24 / 0.13 / 0.08 %, Au 0.38 / 0.21 / 0.13 %; mostly abTEM's own share
-# (docs/decisions/0006-grid.md). ASSUME 1 %: below half a pixel's shot noise at 1e4 e/Å² (2.3 %).
+# Largest difference from abTEM on a finer grid, as a share of the beam (rms over the camera image, plain optics).
+# Measured on 405 atoms and 20 slices, along [001], the hardest case: Ag 0.54 / 0.31 / 0.20 % at 256² / 384² / 512², Au
+# 1.44 / 0.69 / 0.37 %; tilted: Ag 0.24 / 0.13 / 0.08 %, Au 0.38 / 0.21 / 0.13 %. Most of it is abTEM's own error
+# (docs/decisions/0006-grid.md). ASSUME 1 %: below half of a pixel's shot noise at 1e4 e/Å² (2.3 %).
 REFERENCE_BOUND = 0.01
 
 Job = tuple[Sequence[Structure], View]  # a particle's snapshots, and one view of them
 
 
 def plain_optics(view: View) -> View:
-    """The same particle under one fixed, sharp lens and a camera without MTF: what engines are compared with."""
+    """The view under one fixed, sharp lens and with a camera without MTF; engines are compared with these optics."""
     no_aberration: dict[str, Any] = {f"C{n}{m}_A": 0.0 for n, m in ABERRATIONS}
     return replace(
         view,
@@ -44,11 +44,11 @@ def plain_optics(view: View) -> View:
 
 
 class Imager:
-    """Expected images of one campaign's microscope.
+    """Computes the expected images of one campaign's microscope.
 
     Attributes:
-        band: Keeps the exit waves, too, limited to it.
-        film: What lies below the particles of the views that ask for it.
+        band: Band to which stored exit waves are limited; None when none are stored.
+        film: Block of the film below the particles, for views with a film.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Imager:
     def images(self, jobs: Sequence[Job]) -> Iterator[NDArray[np.float32]]:
         """Expected camera images in the order of the jobs, each (pixels, pixels).
 
-        The image is the mean intensity over the view's snapshots: each is one frozen-phonon sample.
+        The image is the mean intensity over the view's snapshots, each of which is one frozen-phonon sample.
 
         Raises:
             GateError: an atom lies outside the field of view, or an exit wave loses its norm.
@@ -76,9 +76,9 @@ class Imager:
         return (image for image, _ in self.images_and_waves(jobs))
 
     def images_and_waves(self, jobs: Sequence[Job]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.complex64]]]:
-        """Expected camera images, and the exit waves as they are stored: of size 0 without a `band`.
+        """Expected camera images, and the exit waves to store, which have size 0 without a `band`.
 
-        The wave is that of the last snapshot: with a band, particles have one.
+        The wave is that of the last snapshot; with a band, particles have only one.
 
         Raises:
             GateError: as `images`.
@@ -111,7 +111,7 @@ class Imager:
         return camera_image(total, views, self.imaging.pixels, self.imaging.field_A, self.backend), stored
 
     def _through_film(self, waves: Array, views: Sequence[View]) -> Array:
-        """Waves behind the films, flown back to where the particles end: focus is counted from there."""
+        """Waves after the films, propagated back to the particles' lower faces, from which defocus is measured."""
         rows = [row for row, view in enumerate(views) if view.film_thickness_A > 0]
         if not rows:
             return waves
@@ -124,13 +124,13 @@ class Imager:
 
 
 def shown(job: Job) -> Sequence[Structure]:
-    """The snapshots that a view averages."""
+    """The snapshots over which a view averages."""
     snapshots, view = job
     return [snapshots[number] for number in view.snapshots] if view.snapshots else snapshots
 
 
 def imager_for(imaging: ImagingSection, band: WaveBand | None = None, film: Film | None = None) -> Imager:
-    """The imager with the engine and device of the config; with a band it keeps the waves, too."""
+    """Make the imager with the engine and device of the config; with a band it also returns the exit waves."""
     match imaging.engine:
         case "batched":
             return Imager(imaging, Multislice(imaging, backend_for(imaging.device)), band, film)
@@ -141,7 +141,7 @@ def imager_for(imaging: ImagingSection, band: WaveBand | None = None, film: Film
 
 
 def finer_reference(imager: Imager) -> Imager:
-    """abTEM on a twice finer grid, for the same campaign."""
+    """Make an imager with abTEM on a twice finer grid, for the same campaign."""
     engine = AbtemEngine(imager.imaging, device_for(imager.imaging.device), refine=2)
     return Imager(imager.imaging, engine, film=imager.film)
 
@@ -153,7 +153,7 @@ def check_against_reference(imager: Imager, job: Job) -> float:
         Rms difference, as a share of the beam.
 
     Raises:
-        GateError: it exceeds `REFERENCE_BOUND`.
+        GateError: the difference exceeds `REFERENCE_BOUND`.
     """
     view = job[1]
     plain = (shown(job)[:1], replace(plain_optics(view), snapshots=()))

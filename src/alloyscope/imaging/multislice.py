@@ -1,16 +1,17 @@
 """The structure-factor multislice engine: exact projected potentials on any grid.
 
-Each slice's potential is built in reciprocal space, V(k) = Σ_Z f_Z(k) Σ_j exp(−2πi k·r_j). The phase factor is
+The potential of each slice is built in reciprocal space, V(k) = Σ_Z f_Z(k) Σ_j exp(−2πi k·r_j). The phase factor is
 separable, so the sum over atoms is the matrix product (k_x × atoms)·(atoms × k_y), up to the Nyquist frequency; V is
 real, so k_x ≥ 0 is enough.
-Conventions are abTEM's: transmission exp(iσV), then Fresnel propagation exp(−iπλ Δz k²) by the slice thickness, wave
-band-limited at two thirds of the Nyquist frequency with the same taper. The exit wave is that of the box's lower face.
+The conventions are abTEM's: transmission exp(iσV), then Fresnel propagation exp(−iπλ Δz k²) by the slice thickness, and
+waves that are band-limited at two thirds of the Nyquist frequency with the same taper. The exit wave is the wave at the
+lower face of the box.
 
-The potential is not cut at two thirds, nor the transmission function: docs/decisions/0003-potential-band.md. What it
-loses at the Nyquist frequency is made good by factors matched to the grid: imaging/factors.py.
+Neither the potential nor the transmission function is cut at two thirds (docs/decisions/0003-potential-band.md). The
+error from the cut at the Nyquist frequency is corrected by factors that are matched to the grid (imaging/factors.py).
 
-Two-dimensional transforms are done as transforms of rows, a transposition, and transforms of rows again: contiguous
-rows are what planned FFTs are fastest on, and what lies outside the wave's band is left out between the two.
+A two-dimensional transform is a transform of rows, a transposition, and again a transform of rows: planned FFTs are
+fastest on contiguous rows, and frequencies outside the wave's band are left out between the two.
 """
 
 from collections.abc import Sequence
@@ -45,10 +46,10 @@ class _Atoms:
     """The atoms of a batch of slabs, sorted by slice, species and slab.
 
     Attributes:
-        columns: exp(−2πi k_x x) for k_x ≥ 0, shape (atoms + 1, size // 2 + 1), complex64; the last atom weighs nothing.
-        rows: exp(−2πi k_y y), shape (atoms + 1, size), complex64.
-        members: For each occupied slice, in the order of the beam, the atoms of each species in it: indices, shape
-            (batch, most), slabs with fewer atoms filled up with the last one.
+        columns: exp(−2πi k_x x) for k_x ≥ 0, shape (atoms + 1, size // 2 + 1), complex64; the last row is zero.
+        rows: exp(−2πi k_y y), shape (atoms + 1, size), complex64; the last row is zero.
+        members: For each occupied slice, in the order of the beam, the indices of the atoms of each species, shape
+            (batch, most); slabs with fewer atoms are padded with the index of the last row.
     """
 
     columns: Array
@@ -58,9 +59,9 @@ class _Atoms:
 
 @dataclass(frozen=True)
 class _Scratch:
-    """Arrays of a batch that every slice overwrites, named by their axes after the batch's."""
+    """Arrays of a batch that every slice overwrites; the names list the axes after the batch axis."""
 
-    atoms: Array  # k_x ≥ 0 × k_y: of one species
+    atoms: Array  # k_x ≥ 0 × k_y, for one species
     total: tuple[Array, Array]  # phase and damping × k_x ≥ 0 × k_y or y
     y_kx: Array  # phase and damping × y × k_x ≥ 0
     exponent: Array  # phase and damping × y × x
@@ -87,7 +88,7 @@ class _Scratch:
 
 
 class Multislice:
-    """Exit waves on one grid: the tables are made once, the waves are many."""
+    """Computes exit waves on one grid, whose tables are made once."""
 
     def __init__(self, imaging: ImagingSection, backend: Backend) -> None:
         self.size = imaging.grid
@@ -114,7 +115,7 @@ class Multislice:
         waves[...] = 1 if incident is None else incident
         atoms = self._atoms(slabs)
         kernels: dict[int, Array] = {}
-        # vacuum between atoms is one longer propagation; before the first atom it changes no plane wave
+        # Vacuum between atoms is one longer propagation; before the first atom it does not change a plane wave.
         occupied = sorted(atoms.members.keys() | ({0} if incident is not None else set()))
         for here, following in pairwise([*occupied, self.n_slices]):
             if here in atoms.members:
@@ -127,7 +128,7 @@ class Multislice:
         return waves
 
     def _exponent(self, members: list[tuple[str, Array]], atoms: _Atoms, scratch: _Scratch) -> Array:
-        """Phase σV [rad] and logarithm of the amplitude of one slice, shape (batch, 2, y, x), float32."""
+        """Phase σV [rad] and logarithm of the amplitude for one slice, shape (batch, 2, y, x), float32."""
         xp = self.backend.xp
         total, spare = scratch.total
         block, sums, product = (array.view(xp.float32) for array in (scratch.atoms, total, spare))
@@ -141,7 +142,7 @@ class Multislice:
         return self.backend.irfft(scratch.y_kx, out=scratch.exponent)
 
     def _propagated(self, waves: Array, kernel: Array, scratch: _Scratch) -> Array:
-        """Waves after free flight; `waves` may be overwritten."""
+        """Propagate waves through vacuum; `waves` may be overwritten."""
         spectra = self.backend.fft(waves, out=scratch.wave_y_kx)
         inside, reach = scratch.band[0], self._reach
         inside[:, : reach + 1] = spectra[:, :, : reach + 1].swapaxes(1, 2)
@@ -185,7 +186,7 @@ class Multislice:
         """exp(−2πi index · turns) and one row of zeros, shape (turns + 1, index), complex64."""
         xp = self.backend.xp
         angle = turns[:, None] * self.backend.asarray(-index)[None]
-        angle -= xp.round(angle)  # whole turns, taken off in double precision
+        angle -= xp.round(angle)  # whole turns are subtracted in double precision
         angle *= 2 * np.pi
         single = self.backend.empty(tuple(angle.shape), "float32")
         single[...] = angle
@@ -197,7 +198,7 @@ class Multislice:
     def _factor(self, element: str) -> Array:
         """Fourier transform of an atom's phase and logarithmic amplitude over the field's area.
 
-        Shape (2, k_x ≥ 0, 2 k_y), float32: each k_y for a real and an imaginary part.
+        The shape is (2, k_x ≥ 0, 2 k_y), float32: each k_y occurs twice, for a real and an imaginary part.
         """
         if element not in self._factors:
             k = frequencies(self.size, self.field_A)
@@ -218,9 +219,10 @@ class Multislice:
         return self.backend.asarray(band_limit(self.size, self.field_A)[self._inside])
 
     def _propagator(self, slabs: Sequence[Slab], steps: int) -> Array:
-        """exp(−iπλ Δz k²) over `steps` slices of each slab, band-limited as often, shape (batch, k_x, k_y), complex64.
+        """exp(−iπλ Δz k²) over `steps` slices of each slab, shape (batch, k_x, k_y), complex64.
 
-        Divided by the points of the grid, which undoes the scale of the transforms there and back.
+        The band limit is applied once per slice. The result is divided by the number of grid points, because the
+        transforms are not normalised.
         """
         lengths_A = np.array([slab.height_A / self.n_slices * steps for slab in slabs])
         turns = self.backend.asarray(0.5 * electron_wavelength_A(self.voltage_kV) * lengths_A)

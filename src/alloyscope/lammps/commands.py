@@ -1,4 +1,4 @@
-"""The commands that LAMMPS is given: a system, a simulation, energies and neighbourhoods."""
+"""LAMMPS commands that load a system, run a simulation, and compute energies and neighbourhoods."""
 
 import ctypes
 import time
@@ -16,22 +16,22 @@ from alloyscope.units import ATOMIC_MASS_u
 Positions = NDArray[np.float64]  # (n, 3), Å
 Types = NDArray[np.int64]  # (n,), index into Simulation.species
 
-SAMPLE_EVERY = 10  # steps between temperature samples
-WALL_eV_per_A3 = 10.0  # ASSUME stiff enough: 5 eV (far above kT at 7500 K) reach 1.1 Å into the wall
+SAMPLE_EVERY = 10  # timesteps between temperature samples
+WALL_eV_per_A3 = 10.0  # ASSUME stiff enough: an atom of 5 eV (far above kT at 7500 K) enters the wall by 1.1 Å
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of Langevin dynamics.
+    """A segment of Langevin dynamics.
 
     Attributes:
-        start_K, stop_K: Thermostat temperature, ramped linearly.
-        duration_ps: Length; rounded to whole steps.
-        timestep_fs: Integration step.
+        start_K, stop_K: Temperature of the thermostat, ramped linearly.
+        duration_ps: Duration, rounded to whole timesteps.
+        timestep_fs: Timestep of the integration.
         wall_radius_A: Radius of the confining sphere around the origin.
-        rearrange: Moves atoms before the segment starts: (positions, types) → positions.
-        done: Asked after the segment; while it says no, the segment is repeated.
-        max_repeats: How often at most.
+        rearrange: Function that moves the atoms before the segment starts: (positions, types) → positions.
+        done: Function of the positions after the segment; the segment is repeated while it returns False.
+        max_repeats: Largest number of repetitions.
     """
 
     start_K: float
@@ -50,14 +50,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class System:
-    """A free cluster or, with a cell, a crystal; and its potential.
+    """A free cluster or, with a cell, a crystal, and its potential.
 
     Attributes:
         species: Chemical symbols in the order of atom types.
         types: Index into species of each atom, shape (n,).
-        positions_A: Positions, shape (n, 3); of a crystal inside its cell.
+        positions_A: Positions, shape (n, 3); those of a crystal lie inside its cell.
         potential: eam/fs table.
-        skin_A: Of the neighbour lists.
+        skin_A: Skin of the neighbour lists.
         cell_A: Edges of a periodic box that begins at the origin.
     """
 
@@ -70,7 +70,7 @@ class System:
 
     def __post_init__(self) -> None:
         path = str(self.potential)
-        if '"' in path or not path.isprintable():  # it becomes part of a LAMMPS command
+        if '"' in path or not path.isprintable():  # the path becomes part of a LAMMPS command
             raise ConfigError(f"potential: the path must hold no double quotes or line breaks; got {path!r}; rename it")
 
 
@@ -79,10 +79,10 @@ class Simulation:
     """One run from start positions to snapshots.
 
     Attributes:
-        system: What is simulated.
-        segments: Run in order; velocities are drawn at the first one's start temperature.
-        sampling: Run after the segments; temperature is averaged over it.
-        snapshots: Frames taken from the end of sampling on, `spacing_ps` apart.
+        system: The simulated system.
+        segments: Segments, run in order; velocities are drawn at the start temperature of the first one.
+        sampling: Segment after the others, over which the temperature is averaged.
+        snapshots: Number of frames, taken `spacing_ps` apart from the end of sampling on.
     """
 
     system: System
@@ -96,13 +96,13 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What a finished run gave.
+    """Result of a finished run.
 
     Attributes:
-        positions_A: Snapshots, shape (snapshots, n, 3).
-        potential_energy_eV: Of each snapshot.
-        temperature_K: Mean over the sampling segment, 3n − 3 degrees of freedom.
-        steps: MD steps run.
+        positions_A: Positions of the snapshots, shape (snapshots, n, 3).
+        potential_energy_eV: Energy of each snapshot, shape (snapshots,).
+        temperature_K: Mean over the sampling segment, with 3n − 3 degrees of freedom.
+        steps: Number of MD timesteps.
         seconds: Core time inside LAMMPS's run loop.
     """
 
@@ -114,7 +114,7 @@ class Trajectory:
 
 
 def set_up(lmp: Any, system: System) -> None:
-    """Clear the instance and load a system: atoms in order, ids from 1."""
+    """Clear the instance and load a system; its atoms get the ids 1 to n, in order."""
     lmp.command("clear")
     half = float(np.abs(system.positions_A).max()) + 5.0
     edges = [(0.0, edge) for edge in system.cell_A] if system.cell_A else [(-half, half)] * 3
@@ -135,9 +135,9 @@ def set_up(lmp: Any, system: System) -> None:
     lmp.commands_list(
         [
             *(f"mass {i} {ATOMIC_MASS_u[element]}" for i, element in enumerate(system.species, start=1)),
-            "pair_style eam/fs",  # docs/decisions/0002: eam/fs/opt refills its tables at every step
+            "pair_style eam/fs",  # docs/decisions/0002: eam/fs/opt refills its tables at every timestep
             f'pair_coeff * * "{system.potential}" {" ".join(system.species)}',
-            # a box much smaller than the cutoff has no bins
+            # LAMMPS cannot bin a box that is much smaller than the cutoff.
             f"neighbor {system.skin_A} {'nsq' if n_atoms < 13 and not system.cell_A else 'bin'}",
             "neigh_modify every 1 delay 2 check yes",
             "thermo 1000",
@@ -146,12 +146,12 @@ def set_up(lmp: Any, system: System) -> None:
 
 
 def positions_of(lmp: Any) -> Positions:
-    """Positions in the order the atoms were created, shape (n, 3)."""
+    """Positions in the order in which the atoms were created, shape (n, 3)."""
     return np.array(lmp.gather_atoms("x", 1, 3), dtype=np.float64).reshape(-1, 3)
 
 
 def set_positions(lmp: Any, positions_A: Positions) -> None:
-    """Move every atom; shape (n, 3), in the order the atoms were created."""
+    """Set the positions of all atoms, shape (n, 3), in the order in which the atoms were created."""
     flat = np.ascontiguousarray(positions_A).ravel()
     lmp.scatter_atoms("x", 1, 3, (ctypes.c_double * len(flat))(*flat))
 
@@ -178,7 +178,7 @@ def _run_segment(lmp: Any, run: Simulation, segment: Segment, number: int, clock
         ]
     )
     for repeat in range(segment.max_repeats + 1):
-        # a Langevin seed of its own for each stretch, so that no noise is used twice
+        # Each segment and each repetition has its own Langevin seed, so that no noise is used twice.
         seed = run.seed + 1000 * number + repeat
         lmp.command(f"fix bath all langevin {segment.start_K} {segment.stop_K} {run.damp_ps} {seed} zero yes")
         clock.run(lmp, segment.steps)
@@ -195,7 +195,7 @@ def simulate(lmp: Any, run: Simulation) -> Trajectory:
     for number, segment in enumerate(run.segments, start=1):
         _run_segment(lmp, run, segment, number, clock)
     samples = run.sampling.steps // SAMPLE_EVERY
-    lmp.command("reset_timestep 0")  # ave/time counts from step 0
+    lmp.command("reset_timestep 0")  # ave/time counts from timestep 0
     lmp.command(f"fix mean all ave/time {SAMPLE_EVERY} {samples} {SAMPLE_EVERY * samples} c_thermo_temp")
     _run_segment(lmp, run, run.sampling, len(run.segments) + 1, clock)
     temperature_K = float(lmp.extract_fix("mean", 0, 0))
@@ -209,7 +209,7 @@ def simulate(lmp: Any, run: Simulation) -> Trajectory:
 
 
 def energy_and_forces(lmp: Any, system: System, relax: bool = False) -> tuple[float, Positions]:
-    """Potential energy [eV] and forces [eV/Å], shape (n, 3), of a cluster, relaxed first if asked for."""
+    """Potential energy [eV] and forces [eV/Å], shape (n, 3), of a system, which is relaxed first if `relax`."""
     set_up(lmp, system)
     if relax:
         lmp.command("min_style cg")
@@ -218,15 +218,15 @@ def energy_and_forces(lmp: Any, system: System, relax: bool = False) -> tuple[fl
 
 
 def energy_of_state(lmp: Any) -> tuple[float, Positions]:
-    """Potential energy [eV] and forces [eV/Å], shape (n, 3), of what is loaded."""
+    """Potential energy [eV] and forces [eV/Å], shape (n, 3), of the loaded system."""
     lmp.command("run 0")
     return float(lmp.get_thermo("pe")), np.array(lmp.gather_atoms("f", 1, 3), dtype=np.float64).reshape(-1, 3)
 
 
 def neighbourhoods(lmp: Any, cutoff_A: float) -> tuple[Types, Types]:
-    """Common-neighbour pattern and coordination of every atom of what is loaded, shape (n,) each.
+    """Common-neighbour pattern and coordination of every atom of the loaded system, shape (n,) each.
 
-    The pattern is that of `compute cna/atom`: 1 fcc, 2 hcp, 3 bcc, 4 icosahedral, 5 none of them.
+    The pattern is the number of `compute cna/atom`: 1 fcc, 2 hcp, 3 bcc, 4 icosahedral, 5 none of them.
     """
     lmp.command(f"compute pattern all cna/atom {cutoff_A}")
     lmp.command(f"compute coordination all coord/atom cutoff {cutoff_A}")

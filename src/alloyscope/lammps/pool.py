@@ -1,6 +1,6 @@
-"""Worker processes that run simulations; errors, aborts and hangs become values.
+"""Worker processes that run simulations; errors, aborts and hangs are returned as values.
 
-A worker may die, because LAMMPS can abort its process, without taking the chunk along.
+LAMMPS can abort its process. It then ends only a worker, and the chunk goes on.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ from alloyscope.errors import SimulationError
 from alloyscope.lammps.commands import Simulation, Trajectory, simulate
 from alloyscope.lammps.start import open_lammps, start_fault
 
-FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP")  # LAMMPS itself ends by others: SIGABRT, SIGSEGV, SIGFPE
+FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP")  # LAMMPS itself ends with other signals: SIGABRT, SIGSEGV, SIGFPE
 STARTED = "LAMMPS has started"  # a worker's first message
 
 
 @dataclass(frozen=True)
 class RunFailure:
-    """A run that gave nothing: LAMMPS refused ("error"), its process died or was killed from outside, or it hung."""
+    """A run without a result: LAMMPS reported an error, its process died or was killed from outside, or it hung."""
 
     kind: Literal["error", "died", "killed", "hang"]
     reason: str
@@ -33,7 +33,7 @@ class RunFailure:
 
 def _worker(connection: Connection, parent: int) -> None:
     if sys.platform == "linux":
-        # when the step is killed with SIGKILL, its workers go too
+        # When the stage's process is killed with SIGKILL, the kernel kills its workers, too.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             return
@@ -48,7 +48,7 @@ def _worker(connection: Connection, parent: int) -> None:
             outcome: Trajectory | RunFailure = simulate(lmp, run)
         except Exception as error:  # noqa: BLE001 - the lammps module raises bare Exception
             connection.send(RunFailure("error", " ".join(str(error).split())))
-            return  # LAMMPS's state is unknown now: the next run gets a fresh process
+            return  # the state of LAMMPS is now unknown, so the next run gets a new process
         connection.send(outcome)
 
 
@@ -67,7 +67,7 @@ class WorkerPool:
 
     Attributes:
         size: Number of workers.
-        wall_limit_s: A run that takes longer hangs: its worker is killed.
+        wall_limit_s: Time limit of a run; a run that takes longer counts as hung, and its worker is killed.
     """
 
     size: int
@@ -91,7 +91,7 @@ class WorkerPool:
         return len(self._seats)
 
     def submit(self, key: int, run: Simulation) -> None:
-        """Start a run; at most `size` at a time."""
+        """Start a run; at most `size` runs may be active at a time."""
         seat = self._spare.pop() if self._spare else self._start()
         seat.key, seat.deadline = key, time.monotonic() + self.wall_limit_s
         try:
@@ -104,7 +104,7 @@ class WorkerPool:
         self._seats.append(seat)
 
     def next_outcome(self) -> tuple[int, Trajectory | RunFailure]:
-        """Wait for any run to end.
+        """Wait until any run ends.
 
         Raises:
             SimulationError: LAMMPS does not start here.
@@ -131,10 +131,10 @@ class WorkerPool:
         return _Seat(process, here)
 
     def _receive(self, seat: _Seat) -> Trajectory | RunFailure | None:
-        """What a worker has sent; None when it has only started."""
+        """Receive the outcome that a worker has sent; None when it has sent only that it started."""
         try:
             message: Trajectory | RunFailure | str = seat.connection.recv()
-        except (EOFError, OSError):  # also in the middle of its answer
+        except (EOFError, OSError):  # also when the worker dies while it sends
             self._stop(seat)
             code = seat.process.exitcode
             how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

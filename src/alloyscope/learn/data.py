@@ -1,4 +1,4 @@
-"""Images for networks: rows of the image index joined with the arrays they point to, split by particle."""
+"""Images for networks: the rows of a split of images.parquet, and their images in the arrays."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ COLUMNS = ("image", "image_id", "valid", "particle", "view", "dose_e_per_A2", *M
 
 @dataclass(frozen=True)
 class Released:
-    """A released image set: the valid rows of its index, its arrays, its account.
+    """A released image set.
 
     Attributes:
-        table: One row per valid image, COLUMNS and more.
+        table: One row per valid image, with COLUMNS and others.
         clean, counts: Arrays (image, y, x).
         pixel_size_A: Pixel edge [Å].
-        digest: What the set is made of.
+        digest: Digest of the set.
     """
 
     table: pd.DataFrame
@@ -46,10 +46,10 @@ class Released:
     digest: str
 
     def rows(self, split: Split) -> pd.DataFrame:
-        """Images of a split.
+        """Rows of the images of a split.
 
         Raises:
-            ContractError: it has none.
+            ContractError: the split has no image.
         """
         found = self.table[self.table["split"] == split]
         if found.empty:
@@ -62,11 +62,11 @@ class Released:
 
 
 def read_released(account: Path) -> Released:
-    """Open a released set by its `dataset.json`; the index and the arrays lie beside it.
+    """Open a released set by its `dataset.json`; images.parquet and the arrays lie beside it.
 
     Raises:
         StoreError: a file or a shard that a valid row needs is missing or damaged.
-        ContractError: the index lacks columns, or the arrays rows.
+        ContractError: images.parquet lacks columns, or the arrays lack rows.
     """
     content = read_json(account)
     if missing := {"digest", "pixel_size_A"} - content.keys():
@@ -79,8 +79,8 @@ def read_released(account: Path) -> Released:
     last = int(valid["image"].max()) if len(valid) else -1
     if last >= clean.shape[0] or clean.shape != counts.shape:
         raise ContractError(
-            f"{account.parent}: the index points to image {last}; clean has the shape {clean.shape}, "
-            f"counts {counts.shape}; run the step `dataset` again"
+            f"{account.parent}: images.parquet lists image {last}; clean has the shape {clean.shape}, "
+            f"counts {counts.shape}; run the stage `dataset` again"
         )
     for stack in (clean, counts):
         stack.check(valid["image"].to_numpy(dtype=np.int64))
@@ -88,35 +88,35 @@ def read_released(account: Path) -> Released:
 
 
 def electrons_per_pixel(dose_e_per_A2: float, pixel_size_A: float) -> float:
-    """Electrons that vacuum sends to one pixel."""
+    """Electrons per pixel in vacuum."""
     return dose_e_per_A2 * pixel_size_A**2
 
 
 def normalise(
     counts: NDArray[Any], dose_e_per_A2: float, pixel_size_A: float, detector: DetectorSection
 ) -> NDArray[np.float32]:
-    """Stored counts as fractions of the incident beam: vacuum is 1 at every dose, any shape."""
+    """Convert stored counts, of any shape, to fractions of the incident beam: vacuum is 1 at every dose."""
     scale = detector.gain * electrons_per_pixel(dose_e_per_A2, pixel_size_A)
     return (counts.astype(np.float32) - np.float32(detector.offset)) / np.float32(scale)
 
 
 def turned(image: NDArray[Any], symmetry: int) -> NDArray[Any]:
-    """One of the 8 symmetries of the square, exact on its pixels: quarter turns 0–3, then the same mirrored."""
+    """Apply one of the 8 symmetries of the square, without interpolation: quarter turns 0–3, then the same mirrored."""
     quarter_turns = np.rot90(image, symmetry % 4, axes=(-2, -1))
     return quarter_turns[..., ::-1] if symmetry >= 4 else quarter_turns
 
 
 class Images(Dataset[Batch]):
-    """Images of one split. An address is `epoch · length + place`, so what a visit draws depends on it alone.
+    """Images of one split. An address is `epoch · length + place`; it alone determines turn, dose and noise of a visit.
 
     Args:
         released: The image set.
-        split: Which split.
-        task: What a batch holds beside the noisy image.
+        split: Name of the split.
+        task: The task, which defines what a batch holds beside the noisy image.
         detector: Offset, gain and, for fresh noise, dose and readout.
-        seed: Training seed; None for images as stored, neither turned nor exposed again.
-        redraw_noise: A fresh dose and noise at each visit.
-        preload: Hold the split in memory.
+        seed: Training seed; with None, images are as stored, neither turned nor exposed again.
+        redraw_noise: Whether each visit draws a fresh dose and noise.
+        preload: Whether to hold the split in memory.
     """
 
     def __init__(
@@ -187,10 +187,10 @@ class Images(Dataset[Batch]):
 
 
 class Visits(Sampler[int]):
-    """Addresses of one epoch in an order that depends on seed and epoch alone.
+    """Addresses of one epoch, in an order that depends only on seed and epoch.
 
-    Lightning calls `set_epoch`, but on the first epoch of a resumed training only after worker processes have asked
-    for their first batches; hence the argument `epoch`.
+    Lightning calls `set_epoch`. But in the first epoch of a resumed training it does so only after worker processes
+    have asked for their first batches; therefore the argument `epoch` exists.
     """
 
     def __init__(self, length: int, seed: int, epoch: int = 0) -> None:
@@ -208,7 +208,7 @@ class Visits(Sampler[int]):
 
 
 class ImageData(LightningDataModule):
-    """Loaders of the three splits that training and evaluation use; calibration is left for calibration."""
+    """Loaders of the splits for training, validation and test; the calibration split is not used here."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class ImageData(LightningDataModule):
     def images(self, split: Split) -> Images:
         training = split == "train"
         pixels = int(np.prod(self.released.counts.shape[1:]))
-        small = 4 * pixels * len(self.released.rows(split)) < PRELOAD_BYTES  # two arrays of two bytes a pixel
+        small = 4 * pixels * len(self.released.rows(split)) < PRELOAD_BYTES  # two arrays with two bytes per pixel
         return Images(
             self.released,
             split,
@@ -235,7 +235,7 @@ class ImageData(LightningDataModule):
             self.detector,
             seed=self.seed if training else None,
             redraw_noise=training and self.task.redraw_noise,
-            preload=small and self.loader_workers == 0,  # a worker would get its own copy
+            preload=small and self.loader_workers == 0,  # each worker would get its own copy
         )
 
     def loader(self, split: Split) -> DataLoader[Batch]:
@@ -245,7 +245,7 @@ class ImageData(LightningDataModule):
             batch_size=self.task.batch_size,
             sampler=Visits(len(images), self.seed, self.first_epoch) if split == "train" else None,
             num_workers=self.loader_workers,
-            # zarr's threads do not survive a fork
+            # The threads of zarr do not survive a fork.
             multiprocessing_context="forkserver" if self.loader_workers else None,
             persistent_workers=self.loader_workers > 0,
             pin_memory=torch.cuda.is_available(),

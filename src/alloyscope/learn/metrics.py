@@ -1,4 +1,4 @@
-"""Scores with intervals. Images of one particle resemble each other, so every interval counts particles."""
+"""Scores with intervals. Images of one particle are not independent, so intervals treat particles as the samples."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from alloyscope.errors import GateError
 from alloyscope.ids import rng_for
 from alloyscope.intervals import wilson_interval
 
-DATA_RANGE = 1.0  # of PSNR and SSIM: from nothing to the incident beam
+DATA_RANGE = 1.0  # of PSNR and SSIM: from 0 to the incident beam
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Score:
-    """A mean with its 95 % interval; low and high are None where there is no interval."""
+    """A mean with its 95 % interval; low and high are None when there is no interval."""
 
     value: float
     low: float | None
@@ -43,10 +43,10 @@ def ssim(image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def check_separation(seen: Collection[int], tested: Collection[int]) -> None:
-    """No test particle may have been seen in training or used to choose the checkpoint.
+    """Check that no test particle was seen in training or used to choose the checkpoint.
 
     Raises:
-        GateError: names the particles.
+        GateError: a test particle was seen; the message names such particles.
     """
     if shared := sorted(set(seen) & set(tested)):
         raise GateError(
@@ -57,7 +57,10 @@ def check_separation(seen: Collection[int], tested: Collection[int]) -> None:
 
 
 def proportion(correct: ArrayLike, particles: ArrayLike) -> Score:
-    """Share of correct images; the interval counts particles, as if all views of one agreed: rather too wide."""
+    """Share of correct images, with a Wilson interval for the number of particles.
+
+    The interval assumes that all views of a particle agree, so it is rather too wide.
+    """
     values = np.asarray(correct, dtype=float)
     share = float(values.mean())
     n_particles = len(np.unique(np.asarray(particles)))
@@ -66,7 +69,7 @@ def proportion(correct: ArrayLike, particles: ArrayLike) -> Score:
 
 
 def mean_score(values: ArrayLike, particles: ArrayLike) -> Score:
-    """Mean over images; 95 % percentile interval of RESAMPLES draws of particles with all their images.
+    """Mean over images, with a 95 % bootstrap interval: RESAMPLES times, particles are drawn with all their images.
 
     With one particle there is no interval.
     """
@@ -78,7 +81,7 @@ def mean_score(values: ArrayLike, particles: ArrayLike) -> Score:
     rng = rng_for("bootstrap", len(groups))
     sums, counts = groups["sum"].to_numpy(), groups["count"].to_numpy()
     means = np.empty(RESAMPLES)
-    for draw in range(RESAMPLES):  # one at a time: RESAMPLES × 20 000 particles would not fit
+    for draw in range(RESAMPLES):  # one draw at a time: RESAMPLES × 20 000 particles would not fit into memory
         picked = rng.integers(len(groups), size=len(groups))
         means[draw] = sums[picked].sum() / counts[picked].sum()
     low, high = np.quantile(means, (0.025, 0.975))
@@ -86,7 +89,7 @@ def mean_score(values: ArrayLike, particles: ArrayLike) -> Score:
 
 
 def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int) -> list[list[int]]:
-    """Counts [true class][predicted class]."""
+    """Confusion matrix: counts [true class][predicted class]."""
     table = np.zeros((n_classes, n_classes), dtype=int)
     np.add.at(table, (truth, predicted), 1)
     rows: list[list[int]] = table.tolist()
@@ -94,6 +97,6 @@ def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes:
 
 
 def balanced_accuracy(matrix: list[list[int]]) -> float:
-    """Mean over the classes that occur of the share of each that is found."""
+    """Mean recall over the classes that occur."""
     found = [row[index] / sum(row) for index, row in enumerate(matrix) if sum(row)]
     return float(np.mean(found))

@@ -1,4 +1,4 @@
-"""The one Lightning module that runs any task, its checkpoint, and one way to train it."""
+"""The Lightning module of all tasks, the card of its checkpoint, and the trainer."""
 
 import logging
 import math
@@ -18,21 +18,21 @@ from alloyscope.ids import seed_for
 from alloyscope.learn.task import Batch, Scale, Task
 from alloyscope.learn.tasks import TASKS
 
-WARM_UP = 0.1  # share of all steps over which the learning rate rises
+WARM_UP = 0.1  # share of all optimiser steps over which the learning rate rises
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint must know to be used elsewhere: plain values only, so it loads with weights_only=True.
+    """Description of a network, stored in its checkpoint as plain values, so that it loads with weights_only=True.
 
     Attributes:
-        task: Its name in TASKS.
+        task: Name of the task in TASKS.
         seed: Training seed.
         settings: Section of the task, as a dict.
-        detector: Detector section, as a dict: gain and offset turn counts back into intensity.
+        detector: Section of the detector, as a dict; its gain and offset convert counts to intensity.
         centre, spread: Scale of the task's labels; see `Task.scale`.
-        seen: Particles of the splits train and validation.
-        digest: What the training depends on.
+        seen: Particles of the training and validation splits.
+        digest: Digest of the inputs of the training.
     """
 
     task: str
@@ -51,10 +51,10 @@ class Card:
 
 
 class Learner(LightningModule):
-    """Training of a task's network on images.
+    """Trains the network of a task.
 
     Args:
-        card: Fields of a Card as a dict.
+        card: Fields of a Card, as a dict.
     """
 
     def __init__(self, card: dict[str, Any]) -> None:
@@ -85,12 +85,12 @@ class Learner(LightningModule):
         self.log_dict({f"validation_{name}": value for name, value in values.items()}, batch_size=len(batch["row"]))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """What the task reads, and the rows of the images as `row`, (n,) each; float64, so that rows stay exact."""
+        """The task's predictions and the images' rows as `row`, shape (n,) each, in float64, so that rows are exact."""
         read = self.task.read(self(batch["image"], batch["electrons"]), batch, self.scale)
         return {"row": batch["row"].double(), **{name: value.double() for name, value in read.items()}}
 
     def configure_optimizers(self) -> Any:
-        """AdamW; the rate rises linearly over WARM_UP of all steps, then falls along half a cosine to 0."""
+        """AdamW with a learning rate that rises linearly over WARM_UP of all steps and then falls to 0 as a cosine."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.card.settings["learning_rate"], weight_decay=1e-2)
         total = int(self.trainer.estimated_stepping_batches)
         warm = max(1, round(WARM_UP * total))
@@ -107,12 +107,12 @@ class Learner(LightningModule):
 
 
 def new_learner(card: Card) -> Learner:
-    """A task with fresh weights."""
+    """Make a learner with fresh weights."""
     return Learner(asdict(card))
 
 
 def trained_learner(checkpoint: dict[str, Any]) -> Learner:
-    """A task with the weights of a loaded checkpoint."""
+    """Make a learner with the weights of a loaded checkpoint."""
     learner = new_learner(Card(**checkpoint["hyper_parameters"]["card"]))
     learner.load_state_dict(checkpoint["state_dict"])
     return learner
@@ -120,17 +120,17 @@ def trained_learner(checkpoint: dict[str, Any]) -> Learner:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice and one deprecation of torch inside Lightning out of the log."""
+    """Keep Lightning's advice, and a deprecation warning of torch about Lightning, out of the log."""
     logger = logging.getLogger("pytorch_lightning")
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            # how many workers read images is the config's decision (training.loader_workers)
+            # The config sets the number of workers that read images (training.loader_workers).
             warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
-            # a job is one process, whether or not the machine has SLURM (a plugin does not keep Lightning from looking)
+            # A job is one process, with or without SLURM; Lightning looks for srun in spite of the plugin below.
             warnings.filterwarnings("ignore", message=r"The `srun` command is available")
-            # Lightning 2.6 walks its batches with a class that torch 2.13 is about to drop
+            # Lightning 2.6 uses a class that torch 2.13 declares deprecated.
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
             yield
     finally:
@@ -138,7 +138,7 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def make_trainer(plugins: Sequence[Any] = (), **options: Any) -> Trainer:
-    """A trainer on one device, CPU or GPU, that draws no bar into a log file."""
+    """Make a trainer on one device, CPU or GPU, without a progress bar in a log file."""
     return Trainer(
         accelerator="auto",
         devices=1,
@@ -147,7 +147,7 @@ def make_trainer(plugins: Sequence[Any] = (), **options: Any) -> Trainer:
         enable_progress_bar=sys.stderr.isatty(),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        # one process, started by Snakemake: Lightning shall not requeue the job of SLURM
+        # Snakemake starts this one process; Lightning must not requeue its SLURM job.
         plugins=[LightningEnvironment(), *plugins],
         **options,
     )

@@ -1,34 +1,34 @@
 """Two compact convolutional networks.
 
-Both fold pixels into channels before they work (as FFDNet, Zhang et al. 2018): a coarse grid is cheap, and no fringe
-is lost. Neither normalises its features: the absolute contrast and its ratio to the noise are the signal, and batch
-normalisation was tried and learnt nothing at doses below 1e3 e/Å².
+Both first fold blocks of pixels into channels (as FFDNet, Zhang et al. 2018), because a coarse grid is cheap and no
+fringe is lost. Neither normalises its features, because the absolute contrast and its ratio to the noise are the
+signal; in a trial, a network with batch normalisation learnt nothing at doses below 1e3 e/Å².
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-PIXEL_MULTIPLE = 16  # images must divide into the coarsest grid
-CONTRAST_SCALE = 10.0  # a particle's contrast of some 3 % of the beam becomes an input of order 1
+PIXEL_MULTIPLE = 16  # the coarsest grid has a point per so many pixels along an edge
+CONTRAST_SCALE = 10.0  # turns a particle's contrast, about 3 % of the beam, into an input of order 1
 
 
 def contrasts(image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
-    """Contrast about vacuum in units of the beam and in units of its shot noise 1/√electrons.
+    """Contrast relative to vacuum, in units of the beam and in units of its shot noise 1/√electrons.
 
     Args:
         image: Fraction of the incident beam, (n, 1, y, x).
-        electrons: Electrons that vacuum sends to one pixel, (n,).
+        electrons: Electrons per pixel in vacuum, (n,).
 
     Returns:
-        Two channels, (n, 2, y, x). Their ratio tells the network the dose.
+        Two channels, (n, 2, y, x). Their ratio gives the dose to the network.
     """
     contrast = image - 1
     return torch.cat([CONTRAST_SCALE * contrast, contrast * electrons.sqrt()[:, None, None, None]], dim=1)
 
 
 class Residual(nn.Module):
-    """Two 3 × 3 convolutions beside the identity (He et al. 2016), which it is at the start (Zhang et al. 2019)."""
+    """Residual block of two 3 × 3 convolutions (He et al. 2016), initially the identity (Zhang et al. 2019)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Residual(nn.Module):
 
 
 def fold(pixels: int, channels: int) -> nn.Sequential:
-    """Blocks of pixels × pixels into channels, mixed by the first convolution."""
+    """Fold blocks of pixels × pixels into channels and apply the first convolution."""
     return nn.Sequential(nn.PixelUnshuffle(pixels), nn.Conv2d(2 * pixels**2, channels, 3, padding=1), nn.ReLU())
 
 
@@ -53,7 +53,7 @@ class ReadingNetwork(nn.Module):
     """Residual network: image and dose → ordering logit, standardised ln n_atoms and fraction of the first species.
 
     Args:
-        width: Channels of the first level, doubled at each of two halvings.
+        width: Channels of the first level; they double at each of the two halvings of the grid.
     """
 
     def __init__(self, width: int) -> None:
@@ -68,7 +68,7 @@ class ReadingNetwork(nn.Module):
     def forward(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
         """(n, 1, y, x) and (n,) → (n, 3)."""
         features = self.body(contrasts(image, electrons))
-        # the electrons a particle scatters out of the image are the steadiest measure of its size at low dose
+        # At low dose, the electrons scattered out of the image are the most stable measure of the particle's size.
         missing = 100 * (image - 1).mean(dim=(1, 2, 3))
         pooled = [features.mean(dim=(2, 3)), features.amax(dim=(2, 3))]
         scalars = torch.stack([missing, electrons.log10()], dim=1)
@@ -77,10 +77,10 @@ class ReadingNetwork(nn.Module):
 
 
 class DenoisingNetwork(nn.Module):
-    """U-Net (Ronneberger et al. 2015): noisy image and dose → expected image, as a contrast about vacuum.
+    """U-Net (Ronneberger et al. 2015): noisy image and dose → expected image, predicted as contrast relative to vacuum.
 
     Args:
-        width: Channels of the first level, doubled at each of two halvings.
+        width: Channels of the first level; they double at each of the two halvings of the grid.
     """
 
     def __init__(self, width: int) -> None:
@@ -93,7 +93,7 @@ class DenoisingNetwork(nn.Module):
         self.ups = nn.ModuleList([nn.Conv2d(2 * channels, channels, 1) for channels in reversed(levels)])
         self.decoders = nn.ModuleList([Residual(channels) for channels in reversed(levels)])
         unfold = nn.Conv2d(width, 4, 3, padding=1)
-        nn.init.zeros_(unfold.weight)  # starts from vacuum, nearer the truth than the noisy image is
+        nn.init.zeros_(unfold.weight)  # starts from vacuum, which is closer to the truth than the noisy image
         self.unfold = nn.Sequential(unfold, nn.PixelShuffle(2))
 
     def forward(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:

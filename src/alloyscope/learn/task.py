@@ -1,4 +1,4 @@
-"""The record of a task: what a network learns, how it is scored, and how the report shows it."""
+"""The record of a task: what a network learns, how it is scored, and how the report presents it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-Batch = Mapping[str, "Tensor"]  # n images, or one without the leading axis; see `Task`
+Batch = Mapping[str, "Tensor"]  # arrays of n images, or of one without the leading axis; see `Task`
 
 
 class Scale(NamedTuple):
@@ -31,13 +31,13 @@ class Shown:
     """A score that the report shows.
 
     Attributes:
-        name: Of the score; `name_low` and `name_high` are the ends of its 95 % interval.
-        words: For the reader, in lower case.
-        unit: "%" for a share.
+        name: Name of the score; `name_low` and `name_high` are the ends of its 95 % interval.
+        words: Name for readers, in lower case.
+        unit: Unit; "%" for a share.
         baseline: Name of the score of a naive guess.
-        baseline_words: What that guess is.
-        axis: Label of its learning curve.
-        lower_is_better: Whether it is an error.
+        baseline_words: Description of that guess.
+        axis: Label of the axis of its learning curve.
+        lower_is_better: Whether the score is an error.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Shown:
     lower_is_better: bool = False
 
     def beats(self, scores: Mapping[str, Any]) -> bool:
-        """Whether the whole 95 % interval, or the value where there is none, is better than the baseline."""
+        """Whether the whole 95 % interval is better than the baseline; without an interval, whether the value is."""
         sign = -1 if self.lower_is_better else 1
         worst = scores[f"{self.name}_{'high' if self.lower_is_better else 'low'}"]
         return bool(sign * (scores[self.name] if worst is None else worst) > sign * scores[self.baseline])
@@ -57,16 +57,16 @@ class Shown:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the report knows of a task; all but `runs` and `metrics` are those of the first run.
+    """Results of an evaluated task; all but `runs` and `metrics` belong to the first run.
 
     Attributes:
         runs: Names of the runs.
         metrics: Scores of each run.
         training: Account of the training, run.json.
-        curves: One row per epoch.
-        predictions: One row per test image.
-        examples: Arrays `noisy`, `truth`, `denoised` (the network's output) of shape (n, y, x) and their rows `image`;
-            empty if none were kept.
+        curves: Learning curves, one row per epoch.
+        predictions: Predictions, one row per test image.
+        examples: Arrays `noisy`, `truth` and `denoised` (the network's output), shape (n, y, x), and their rows
+            `image`; empty if no examples were kept.
         species: The two species.
         pixel_size_A: Pixel edge [Å].
     """
@@ -83,7 +83,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the report. `width` is "", "narrow" or "wide"; a picture of images is made of pixels."""
+    """A figure of the report. `width` is "", "narrow" or "wide"; `pixels` is true for a picture of images."""
 
     figure: "Figure"
     alt: str
@@ -94,31 +94,31 @@ class Picture:
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph of the report, and the pictures that follow it."""
+    """A paragraph of the report and the pictures after it."""
 
     text: str = ""
     pictures: Sequence[Picture] = field(default=())
 
 
 class Task(Section, ABC):
-    """What a network learns. Each module of learn/tasks/ holds one; its fields are the section `training.<name>`.
+    """A task that a network learns. Each module of learn/tasks/ holds one; its fields are section `training.<name>`.
 
-    The network is given the noisy image and its dose. A batch holds, by name:
-        image: Noisy intensity, counts turned back into shares of the incident beam (vacuum is 1), (n, 1, y, x).
-        electrons: Electrons that vacuum sends to one pixel: the dose, (n,).
+    The network gets the noisy image and its dose. A batch holds, by name:
+        image: Noisy intensity as a fraction of the incident beam (vacuum is 1), (n, 1, y, x).
+        electrons: Electrons per pixel in vacuum, that is, the dose, (n,).
         row: Row of the image in the arrays, (n,).
-        clean: Expected intensity, of the unit and shape of `image`, if it is among `reads`.
+        clean: Expected intensity, with the unit and shape of `image`, if it is among `reads`.
         …: The task's labels, (n,) each.
 
     Attributes:
         reads: Arrays beside the noisy image that a batch must hold.
-        scaled: Words for the labels that `scale` standardises, for the account of a training.
-        columns: Of predictions.parquet, beside those that name the image; pandas dtypes.
+        scaled: Names of the labels that `scale` standardises, for the account of a training.
+        columns: Columns of predictions.parquet beside those that identify the image, with pandas dtypes.
         shown: Scores that the log and the report show.
-        examples: How many test images the report shows with the network's output.
-        heading: Of its section in the report.
-        does: What the network does, after "A network".
-        spelled: As for a protocol: whether the section stands in every config. A younger task leaves this out.
+        examples: Number of test images that the report shows with the network's output.
+        heading: Heading of the section in the report.
+        does: What the network does, as a continuation of "A network".
+        spelled: Whether every config holds the section, as for a protocol. A later task leaves this out.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
@@ -134,19 +134,19 @@ class Task(Section, ABC):
     batch_size: int = Field(64, ge=1)
     learning_rate: Positive = 1e-3
     width: int = Field(32, ge=4)  # channels of the first level
-    redraw_noise: bool = True  # a fresh dose and noise at each visit of a training image
+    redraw_noise: bool = True  # draw a fresh dose and noise at each visit of a training image
 
     @classmethod
     def name(cls) -> str:
-        """As in `training.tasks`: the name of its module."""
+        """Name in `training.tasks`: that of the module."""
         return cls.__module__.rpartition(".")[2]
 
     @abstractmethod
     def network(self) -> "nn.Module":
-        """The network with fresh weights; it takes (image, electrons) of a batch."""
+        """Make the network with fresh weights; it takes (image, electrons) of a batch."""
 
     def labels(self, table: "pd.DataFrame") -> dict[str, NDArray[np.float32]]:
-        """What the batch shall hold of rows of images.parquet, by name, (n,) each.
+        """Labels for the batch from rows of images.parquet, by name, (n,) each.
 
         Raises:
             ContractError: a label is unknown or missing.
@@ -154,7 +154,7 @@ class Task(Section, ABC):
         return {}
 
     def scale(self, labels: Mapping[str, NDArray[np.float32]]) -> Scale:
-        """Centre and spread of the labels of the training images, where the loss standardises them."""
+        """Centre and spread of those labels of the training images that the loss standardises."""
         return Scale()
 
     @abstractmethod
@@ -163,14 +163,14 @@ class Task(Section, ABC):
 
     @abstractmethod
     def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
-        """Mean metrics over a batch, by name with unit: one row of a learning curve."""
+        """Mean metrics over a batch, by name with unit, for the learning curves."""
 
     @abstractmethod
     def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
-        """What the network says of each image, (n,) each."""
+        """The network's predictions for each image, (n,) each."""
 
     def table(self, tested: "pd.DataFrame", read: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-        """Columns of predictions.parquet from the rows of the test images and what was read of them."""
+        """Columns of predictions.parquet, from the rows of the test images and their predictions."""
         return dict(read)
 
     @abstractmethod
@@ -179,9 +179,9 @@ class Task(Section, ABC):
 
         Args:
             predictions: One row per test image.
-            training: Rows of the training images; what a guess without looking is made of.
+            training: Rows of the training images, for the naive guess.
         """
 
     @abstractmethod
     def section(self, found: Evaluated) -> list[Block]:
-        """What the report shows between the scores and the learning curves."""
+        """Blocks of the report between the scores and the learning curves."""

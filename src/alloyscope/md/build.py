@@ -1,4 +1,4 @@
-"""Start structures: a gas in a sphere, two solid droplets far apart, and how the droplets meet."""
+"""Start structures: a gas in a sphere, and two solid droplets that are later moved into contact."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 Positions = NDArray[np.float64]
 Types = NDArray[np.int64]
 
-CLOSEST_A = 2.0  # ASSUME gas atoms start no closer: 0.8 of the shortest r0, a few eV of repulsion
-GAP_A = 12.0  # droplets do not feel one another: more than twice the longest cutoff (5.0 Å)
+CLOSEST_A = 2.0  # ASSUME smallest start distance of gas atoms: 0.8 of the shortest r0, a few eV of repulsion
+GAP_A = 12.0  # more than twice the longest cutoff (5.0 Å), so that the droplets do not interact
 
 
 def sphere_radius_A(n_atoms: int, volume_per_atom_A3: float) -> float:
@@ -20,7 +20,7 @@ def sphere_radius_A(n_atoms: int, volume_per_atom_A3: float) -> float:
 
 
 def gas(n_atoms: int, radius_A: float, rng: np.random.Generator) -> Positions:
-    """Random positions in a sphere, none closer than CLOSEST_A, shape (n, 3)."""
+    """Random positions in a sphere with distances above CLOSEST_A, shape (n, 3)."""
     positions = np.empty((n_atoms, 3))
     placed = 0
     while placed < n_atoms:
@@ -34,7 +34,7 @@ def gas(n_atoms: int, radius_A: float, rng: np.random.Generator) -> Positions:
 
 
 def solid_ball(n_atoms: int, nearest_neighbour_A: float, rng: np.random.Generator) -> Positions:
-    """The n atoms of a randomly placed and turned fcc lattice that lie nearest to the origin."""
+    """The n atoms nearest to the origin of a randomly shifted and rotated fcc lattice, shape (n, 3), centred."""
     reach = int(np.ceil((n_atoms / 4) ** (1 / 3))) + 2
     cells = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
     basis = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
@@ -46,7 +46,7 @@ def solid_ball(n_atoms: int, nearest_neighbour_A: float, rng: np.random.Generato
 
 
 def two_droplets(counts: tuple[int, int], nearest_A: tuple[float, float], rng: np.random.Generator) -> Positions:
-    """A ball of each species, GAP_A apart along z; first species first, shape (n, 3)."""
+    """A solid ball of each species, GAP_A apart along z, shape (n, 3); atoms of the first species come first."""
     first, second = (solid_ball(count, nearest, rng) for count, nearest in zip(counts, nearest_A, strict=True))
     if not (len(first) and len(second)):
         return np.vstack([first, second])
@@ -72,10 +72,10 @@ class Contact:
         def excess(shift_A: float) -> float:
             return float(tree.query(second + shift_A * axis)[0].min()) - self.distance_A
 
-        # coming from afar, the first shift at which they touch
+        # Find the first shift, from far away, at which the droplets touch.
         shifts = np.arange(0.0, np.ptp(positions @ axis), 0.25)
         touching = next((i for i, shift in enumerate(shifts) if excess(shift) <= 0), None)
-        if not touching:  # together already
+        if not touching:  # the droplets are in contact already
             return positions
         moved = positions.copy()
         moved[types == 1] += brentq(excess, shifts[touching - 1], shifts[touching]) * axis

@@ -1,4 +1,4 @@
-"""Amorphous carbon by quenching the melt at fixed density, and the checks that it is amorphous carbon."""
+"""Amorphous carbon, quenched from the melt at fixed density, and the checks that the block is amorphous carbon."""
 
 import math
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from alloyscope.microscope.settings import FilmSection
 from alloyscope.units import CARBON_MASS_u, atoms_per_A3
 
 FINAL_K = 300.0
-TIMESTEP_fs = 0.5  # v_rms at 8000 K is 41 Å/ps: 0.02 Å a step
-DAMP_ps = 0.1  # ASSUME strong: the bath takes the heat of the quench
-BOND_A = 1.9  # below: bonded; g(r) is near 0 there
-SHORTEST_A, LONGEST_A = 1.0, 3.0  # where g(r) is looked at
+TIMESTEP_fs = 0.5  # v_rms at 8000 K is 41 Å/ps: 0.02 Å per timestep
+DAMP_ps = 0.1  # ASSUME strong damping, so that the thermostat removes the heat of the quench
+BOND_A = 1.9  # atoms closer than this are bonded; g(r) is near 0 there
+SHORTEST_A, LONGEST_A = 1.0, 3.0  # range in which distances are evaluated
 
-# Erhart & Albe, Phys. Rev. B 71, 035211 (2005), carbon. Of 802 atoms at 2 g/cm³, quenched in 4 ps, it leaves 85 % with
-# three neighbours, g(r) highest at 1.49 Å; Tersoff (1989) the same within 1 %; LCBOP 89 %, 1.45 Å, in 7.5 times as
-# long.
+# Erhart & Albe, Phys. Rev. B 71, 035211 (2005), carbon. With this potential, 85 % of 802 atoms at 2 g/cm³, quenched in
+# 4 ps, have three neighbours, and g(r) is highest at 1.49 Å. Tersoff (1989) gives the same within 1 %; LCBOP gives 89 %
+# and 1.45 Å, but takes 7.5 times as long.
 D0_eV, R0_A, S, BETA_per_A = 6.0, 1.4276, 2.167, 2.0099
 GAMMA, C, D, H = 0.11233, 181.910, 6.28433, 0.5556
 CUT_A, CUT_WIDTH_A = 2.00, 0.15
 
 
 def tersoff_file() -> str:
-    """The parameters in LAMMPS's form; the pair's well is D0 deep at R0."""
+    """The parameters in LAMMPS's format; the pair potential has the depth D0 at the distance R0."""
     repulsive, attractive = BETA_per_A * math.sqrt(2 * S), BETA_per_A * math.sqrt(2 / S)
     strength_eV = D0_eV / (S - 1)
     a_eV, b_eV = strength_eV * math.exp(repulsive * R0_A), S * strength_eV * math.exp(attractive * R0_A)
@@ -43,7 +43,7 @@ def tersoff_file() -> str:
 
 
 def start_positions(settings: FilmSection, seed: int) -> NDArray[np.float64]:
-    """Atoms on a simple cubic lattice with vacancies, at the density asked for, shape (n, 3) [Å]."""
+    """Atoms on a simple cubic lattice with vacancies, at the density of the settings, shape (n, 3) [Å]."""
     edges = np.array(settings.block_A)
     n_atoms = round(atoms_per_A3(settings.density_g_per_cm3, CARBON_MASS_u) * float(edges.prod()))
     sites = np.ceil(edges * (n_atoms / edges.prod()) ** (1 / 3)).astype(int)
@@ -74,7 +74,7 @@ def set_up_carbon(lmp: Any, positions_A: NDArray[np.float64], edges_A: tuple[flo
 
 
 def melt_and_quench(lmp: Any, settings: FilmSection, seed: int) -> Film:
-    """A block of amorphous carbon at 300 K."""
+    """Make a block of amorphous carbon at 300 K."""
     edges = settings.block_A
     set_up_carbon(lmp, start_positions(settings, seed), edges)
     lmp.commands_list(
@@ -93,13 +93,13 @@ def melt_and_quench(lmp: Any, settings: FilmSection, seed: int) -> Film:
         noise = seed_for("film-bath", seed, number)
         lmp.command(f"fix bath all langevin {start_K} {stop_K} {DAMP_ps} {noise} zero yes")
         lmp.command(f"run {max(1, round(1e3 * duration_ps / TIMESTEP_fs))}")
-    # the second remainder brings back what the first rounds up to the edge itself
+    # The first remainder may round up to the edge itself; the second one maps that to 0.
     return Film(np.mod(np.mod(positions_of(lmp), edges), edges), edges)
 
 
 @dataclass(frozen=True)
 class FilmCheck:
-    """A property of the block and the range that published films and models span; [memory]: as remembered."""
+    """A property of the block and the range of published films and models; [memory]: quoted from memory."""
 
     name: str
     value: float
@@ -122,7 +122,7 @@ def bond_lengths(film: Film, reach_A: float) -> tuple[NDArray[np.intp], NDArray[
 
 
 def first_peak_A(distances_A: NDArray[np.float64]) -> float:
-    """Place of the first peak of g(r): the highest bin of 0.05 Å, moved in steps of 0.01 Å."""
+    """Position of the first peak of g(r): the highest of the bins 0.05 Å wide that start every 0.01 Å."""
     starts = np.arange(SHORTEST_A, BOND_A, 0.01)
     ordered = np.sort(distances_A)
     inside = np.searchsorted(ordered, starts + 0.05) - np.searchsorted(ordered, starts)
@@ -130,12 +130,12 @@ def first_peak_A(distances_A: NDArray[np.float64]) -> float:
 
 
 def checks(film: Film) -> list[FilmCheck]:
-    """What makes a block of carbon a support film, against published values."""
+    """Compare a block with published values of amorphous carbon films."""
     pairs, distances = bond_lengths(film, LONGEST_A)
     n_atoms = len(film.positions_A)
     bonds = np.bincount(pairs[distances < BOND_A].ravel(), minlength=n_atoms)
     density = n_atoms / float(np.prod(film.edges_A)) / atoms_per_A3(1.0, CARBON_MASS_u)
-    # ASSUME wide bounds around the values of these films and models, whose method and purity differ
+    # ASSUME wide bounds around the values of these films and models, which differ in method and purity
     films = "Robertson, Mater. Sci. Eng. R 37, 129 (2002), evaporated and sputtered carbon [memory]"
     models = "Jana et al., arXiv:1907.05032 (2019), models quenched from the melt [memory]"
     neutrons = "Li & Lannin, Phys. Rev. Lett. 65, 1905 (1990): 1.46 Å [memory]; graphite 1.42 Å, diamond 1.54 Å"

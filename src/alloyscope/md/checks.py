@@ -1,4 +1,4 @@
-"""Verdict on a run: one particle, at the right temperature, with finite energy."""
+"""Checks of a particle: it must be one cluster, with finite energy, and at the right temperature."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from scipy.spatial import cKDTree
 
 Positions = NDArray[np.float64]
 
-FEWEST_ATOMS = 13  # as for particles made here: a centre and its shell
-OVERLAP_A = 1.5  # ASSUME no metal bond is shorter: 0.6 of the shortest r0, far up the repulsive wall
-NEIGHBOUR_A = 3.6  # ASSUME between first and second shell of Ag (2.89, 4.09 Å), and so of Au, Cu and Co
+FEWEST_ATOMS = 13  # an atom and its shell, the same limit as for simulated particles
+OVERLAP_A = 1.5  # ASSUME no metal bond is shorter: this is 0.6 of the shortest r0, where the repulsion is strong
+NEIGHBOUR_A = 3.6  # ASSUME between the first and second shell of Ag (2.89, 4.09 Å), and so of Au, Cu and Co
 
 
 def largest_cluster(positions_A: Positions) -> NDArray[np.bool_]:
@@ -27,7 +27,7 @@ def largest_cluster(positions_A: Positions) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class OneCluster:
-    """Does one cluster hold at least `fraction` of the atoms?"""
+    """Tests whether one cluster holds at least `fraction` of the atoms."""
 
     fraction: float
 
@@ -38,7 +38,7 @@ class OneCluster:
 def foreign_fault(
     elements: Sequence[str], positions_A: Positions, species: tuple[str, str], min_cluster_fraction: float
 ) -> str | None:
-    """Why a structure made elsewhere, positions of shape (n, 3), cannot be used, or None."""
+    """Why a structure of the user's own cannot be used, or None; positions have shape (n, 3)."""
     if foreign := sorted(set(elements) - set(species)):
         return f"holds {', '.join(foreign)}; particles.species are {', '.join(species)}"
     if len(elements) < FEWEST_ATOMS:
@@ -73,7 +73,7 @@ def verdict(
     damp_ps: float,
     min_cluster_fraction: float,
 ) -> str | None:
-    """Why a finished run (snapshots of shape (k, n, 3)) cannot be used, or None."""
+    """Why a finished run cannot be used, or None; snapshots have shape (k, n, 3)."""
     if not (np.isfinite(snapshots_A).all() and np.isfinite(energies_eV).all()):
         return "positions or energy are not finite"
     fraction = min(float(largest_cluster(frame).mean()) for frame in snapshots_A)

@@ -1,4 +1,4 @@
-"""The whole run of a planned particle, as LAMMPS is given it."""
+"""The simulation of a planned particle."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from alloyscope.potential.sets import ParameterSet
 def simulation(
     particle: Particle, md: Dynamics, parameters: ParameterSet, potential: Path, seed: int, attempt: int
 ) -> Simulation:
-    """The whole run of a particle; another attempt has other positions and velocities, the same N and composition."""
+    """The simulation of a particle; another attempt has other start positions and velocities, but the same atoms."""
     rng = rng_for("start", seed, particle.number, attempt)
     nearest_A = [parameters.pair(element, element).r0_A for element in particle.species]
     protocol = md.protocol(particle.protocol)

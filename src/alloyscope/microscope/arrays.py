@@ -1,4 +1,4 @@
-"""Array backends: the same lines compute on NumPy arrays, and on CuPy arrays or torch tensors of a GPU."""
+"""Array backends, with which the same code works on NumPy arrays and on CuPy arrays or torch tensors of a GPU."""
 
 import ctypes
 from dataclasses import dataclass, field
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 from alloyscope.errors import ConfigError
 
-Array = Any  # numpy.ndarray, cupy.ndarray or torch.Tensor: what they have in common is all that is used
+Array = Any  # numpy.ndarray, cupy.ndarray or torch.Tensor, of which only the common methods are used
 
-GPU_BATCH = 64  # ASSUME enough work for each kernel to hide its launch: 64 waves of 384² are 75 MB an array
+GPU_BATCH = 64  # ASSUME enough work to hide the launch of each kernel; an array of 64 waves of 384² has 75 MB
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where arrays live, and how they are transformed there; this class serves CuPy's names, which are NumPy's.
+    """The memory that holds arrays, and their transforms; this class uses NumPy's names, which CuPy shares.
 
     `fft`, `ifft` and `irfft` run over the last axis and leave out every factor 1 / n. They return their result, which
-    may or may not be `out`, and only `irfft` may overwrite its argument. `fft2` and its kin run over the last two axes,
-    are scaled as NumPy's, and may overwrite their argument.
+    may or may not be `out`; only `irfft` may overwrite its argument. `fft2`, `ifft2`, `rfft2` and `irfft2` run over the
+    last two axes, are scaled as NumPy's, and may overwrite their argument.
 
     Attributes:
         xp: Array namespace.
-        batch: Waves computed together. On a CPU batching does not pay.
+        batch: Number of waves computed together; on a CPU, batches are not faster.
     """
 
     xp: Any
@@ -85,11 +85,11 @@ class Backend:
 
 @dataclass(frozen=True)
 class NumpyBackend(Backend):
-    """Main memory: planned transforms of rows by FFTW, planes by scipy.
+    """NumPy arrays in main memory: FFTW transforms rows, with plans, and scipy transforms planes.
 
-    FFTW chooses its plans without timing them and without wisdom: measured plans differ from run to run, and the last
-    bits with them. Transforms of contiguous rows, out of place, are where such plans cost least: 0.14 ms for 384 rows
-    of 384 where measured ones take 0.12, scipy 0.26; two-dimensional ones are four times slower than measured ones.
+    FFTW chooses its plans without timing and without wisdom, because measured plans, and with them the last bits,
+    differ from run to run. Such plans are good for contiguous rows out of place: 384 rows of 384 take 0.14 ms, 0.12 ms
+    with measured plans, and 0.26 ms with scipy. In two dimensions they are four times slower than measured plans.
     """
 
     xp: Any = np
@@ -140,10 +140,10 @@ class NumpyBackend(Backend):
 
 @dataclass(frozen=True)
 class CupyBackend(Backend):
-    """An NVIDIA GPU through CuPy."""
+    """CuPy arrays on an NVIDIA GPU."""
 
     def transmit(self, waves: Array, phase: Array, log_amplitude: Array) -> None:
-        kernel = self.xp.ElementwiseKernel(  # CuPy keeps what it compiled
+        kernel = self.xp.ElementwiseKernel(  # CuPy caches the compiled kernel
             "complex64 before, float32 phase, float32 log_amplitude",
             "complex64 after",
             "float s, c; sincosf(phase, &s, &c); after = before * expf(log_amplitude) * complex<float>(c, s);",
@@ -154,7 +154,7 @@ class CupyBackend(Backend):
 
 @dataclass(frozen=True)
 class TorchBackend(Backend):
-    """A device of torch's."""
+    """torch tensors on one of torch's devices."""
 
     device: str = "cpu"
 
@@ -186,7 +186,7 @@ def torch_backend(device: str, batch: int = GPU_BATCH) -> Backend:
 
 @cache
 def driver_present() -> bool:
-    """A CUDA driver answers; CuPy and torch are imported only where there is one."""
+    """Whether there is a CUDA driver; CuPy and torch are imported only if there is one."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -196,7 +196,7 @@ def driver_present() -> bool:
 
 @cache
 def gpu_backend() -> Backend | None:
-    """A GPU through CuPy, else through torch; None where neither can use one."""
+    """Backend of a GPU with CuPy or else with torch; None when neither can use a GPU."""
     if not driver_present():
         return None
     try:
@@ -212,15 +212,15 @@ def gpu_backend() -> Backend | None:
 
 
 def backend_for(device: Literal["auto", "cpu", "gpu"]) -> Backend:
-    """The backend of `execution.device`.
+    """Backend for the value of `execution.device`.
 
     Raises:
-        ConfigError: a GPU is asked for and none is usable.
+        ConfigError: a GPU is asked for, but none is usable.
     """
     found = None if device == "cpu" else gpu_backend()
     if device == "gpu" and found is None:
         raise ConfigError(
-            "execution.device: gpu is asked for, neither CuPy nor torch finds a CUDA device; "
+            "execution.device: gpu is asked for, but neither CuPy nor torch finds a CUDA device; "
             "install alloyscope[gpu] there, or use auto or cpu"
         )
     return found or CPU

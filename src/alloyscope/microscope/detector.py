@@ -1,8 +1,8 @@
 """Camera: image vibration, MTF, pixels, dose and noise.
 
-The point (x, y) of the field lies at column x/p − ½ and row y/p − ½ of the camera image (p: pixel size), whatever
-the grid of the wave. ASSUME the MTF describes the scintillator or sensor alone: the pixel's own aperture comes in by
-the integration over its area.
+The point (x, y) of the field lies at column x/p − ½ and row y/p − ½ of the camera image (p: pixel size), for any grid
+of the wave. ASSUME the MTF describes only the scintillator or sensor: the pixel's aperture is included by the
+integration over the pixel's area.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def vibration_envelope(
 ) -> Array:
     """Fourier transform of an elliptic Gaussian: exp(−2π² σ² (k∥² + r² k⊥²)).
 
-    σ is its standard deviation along the direction at `angle_rad` from x towards y, r σ that across.
+    σ is the standard deviation along the direction at `angle_rad` from x towards y, and r σ that across it.
     """
     cosine, sine = backend.xp.cos(angle_rad), backend.xp.sin(angle_rad)
     along, across = kx_per_A * cosine + ky_per_A * sine, ky_per_A * cosine - kx_per_A * sine
@@ -40,7 +40,7 @@ def _half_plane(size: int, field_A: float) -> tuple[NDArray[np.float64], NDArray
 
 
 def _pixel_mean(size: int, field_A: float, pixels: int) -> NDArray[np.complex64]:
-    """Turns values at points into means over pixels centred half a pixel further on."""
+    """Factor that turns values at points into means over pixels, which are centred half a pixel further."""
     edge = field_A / pixels
     ky, kx = _half_plane(size, field_A)
     factor: NDArray[np.complex64] = (
@@ -52,7 +52,7 @@ def _pixel_mean(size: int, field_A: float, pixels: int) -> NDArray[np.complex64]
 def camera_image(
     intensity: Array, views: Sequence[View], pixels: int, field_A: float, backend: Backend
 ) -> NDArray[np.float32]:
-    """Expected image at the camera's pixels, before noise.
+    """Expected image on the camera's pixels, before noise.
 
     Args:
         intensity: Intensity on the wave's grid in units of the beam, shape (batch, size, size), float32; may be
@@ -60,7 +60,7 @@ def camera_image(
         views: Vibration and MTF of each image.
         pixels: Camera pixels along each edge.
         field_A: Edge of the field of view [Å].
-        backend: Where `intensity` lives.
+        backend: Backend of `intensity`.
 
     Returns:
         Mean intensity over each pixel's area, shape (batch, pixels, pixels), float32, ≥ 0.
@@ -78,8 +78,8 @@ def camera_image(
     )
     response = response * mtf(k / nyquist_per_A, column("mtf_c1"), column("mtf_c2"), column("mtf_c3"))
     spectrum = backend.rfft2(intensity) * response * backend.asarray(_pixel_mean(size, field_A, pixels))
-    # frequencies that differ by a multiple of `pixels` are one to the camera: laid over one another along y, and along
-    # x by keeping one point in `fold`
+    # The camera cannot distinguish frequencies that differ by a multiple of `pixels`: along y they are summed; along x
+    # one point in `fold` is kept, which does the same.
     fold = -(-size // pixels)
     wide = fold * pixels
     full = backend.zeros((len(views), wide, wide // 2 + 1), "complex64")
@@ -87,7 +87,7 @@ def camera_image(
     full[:, rows, : size // 2 + 1] = spectrum
     folded = full.reshape(len(views), fold, pixels, wide // 2 + 1).sum(1)
     binned = backend.irfft2(folded, (pixels, wide))[..., ::fold] * (pixels * wide / size**2)
-    # rounding and the MTF's weak negative lobes may fall below 0, electrons cannot
+    # Rounding and weak negative lobes of the MTF may give values below 0, which numbers of electrons cannot have.
     image: NDArray[np.float32] = np.maximum(backend.to_numpy(binned), 0).astype(np.float32)
     return image
 
@@ -102,26 +102,27 @@ def expose(
     detector: DetectorSection,
     rng: np.random.Generator,
 ) -> NDArray[np.uint16]:
-    """Stored counts of one image.
+    """Expose one image: draw its stored counts.
 
-    A counting camera draws Poisson numbers of the expected image. A scintillator camera blurs its shot noise with
-    the MTF too: ASSUME the noise before the blur has the variance of the blurred mean, so that the expectation is
-    exactly `clean`. Then come readout noise, gain, offset, rounding, and clipping to 0 … 65535.
+    A counting camera draws Poisson numbers with the expected image as mean. A scintillator camera also blurs the shot
+    noise with the MTF: ASSUME the noise before the blur has the variance of the blurred mean, so that the expectation
+    is exactly `clean`. Then readout noise, gain and offset are applied, and counts are rounded and clipped to 0 …
+    65535.
 
     Args:
         clean: Expected intensity in units of the beam, shape (height, width).
         dose_e_per_A2: Electrons per area of the incident beam.
         readout_e: Standard deviation of the readout noise per pixel [electrons].
-        mtf_parameters: c1, c2, c3 of the MTF; used by a scintillator camera.
+        mtf_parameters: c1, c2, c3 of the MTF; only a scintillator camera uses them.
         pixel_size_A: Pixel edge [Å].
         detector: Kind of camera, gain, offset.
-        rng: Random stream; draws run over row, column: first Poisson, then readout.
+        rng: Random stream; draws run over row, column: first shot noise, then readout noise.
 
     Returns:
         Counts, shape (height, width), uint16.
 
     Raises:
-        ContractError: clean is not one image, or negative or missing anywhere.
+        ContractError: clean is not one image, or is negative or NaN anywhere.
     """
     require(clean.ndim == 2, f"clean must be (y, x); got {clean.shape}")
     require(bool((clean >= 0).all()), "clean must be finite and ≥ 0")

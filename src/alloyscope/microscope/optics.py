@@ -1,7 +1,7 @@
 """Objective lens: aberrations, aperture and partial coherence of exit waves, with abTEM's names and signs.
 
-A wave of shape (batch, y, x) passes through one set of optics per wave of the batch. With w = α e^{iφ} (scattering
-angle and azimuth) every aberration is a monomial, χ = (2π/λ) Σ Re(c̄ w^a w̄^b) / (n + 1) with c = C_nm e^{imφ_nm},
+Each wave of a batch (batch, y, x) has its own optics. With w = α e^{iφ} (scattering angle and azimuth) every aberration
+is a monomial, χ = (2π/λ) Σ Re(c̄ w^a w̄^b) / (n + 1) with c = C_nm e^{imφ_nm},
 a = (n + 1 + m) / 2, b = (n + 1 − m) / 2 (Krivanek's notation; Uhlemann & Haider 1998 write the same in complex form).
 """
 
@@ -18,7 +18,7 @@ from alloyscope.units import electron_wavelength_A
 
 
 def coefficient(view: View, n: int, m: int) -> complex:
-    """C_nm e^{imφ_nm} [Å]; C10 = −defocus."""
+    """Aberration coefficient C_nm e^{imφ_nm} [Å]; C10 = −defocus."""
     if (n, m) == (1, 0):
         return -view.defocus_A
     angle_rad: float = getattr(view, f"phi{n}{m}_rad") if m else 0.0
@@ -27,7 +27,7 @@ def coefficient(view: View, n: int, m: int) -> complex:
 
 @dataclass(frozen=True)
 class Lens:
-    """The grid of angles on which waves pass the lens.
+    """The grid of scattering angles in the lens.
 
     Attributes:
         size: Grid points along each edge.
@@ -44,7 +44,7 @@ class Lens:
         return electron_wavelength_A(self.voltage_kV)
 
     def angles(self, backend: Backend) -> Array:
-        """w = λ (k_x + i k_y) [rad], shape (y, x), complex64."""
+        """Scattering angles w = λ (k_x + i k_y) [rad], shape (y, x), complex64."""
         k = self.wavelength_A * frequencies(self.size, self.field_A)
         return backend.asarray((k[None, :] + 1j * k[:, None]).astype(np.complex64))
 
@@ -62,7 +62,7 @@ def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: B
         w: Complex scattering angles [rad], shape (y, x).
         views: Optics of each wave.
         wavelength_A: Electron wavelength [Å].
-        backend: Where `w` lives.
+        backend: Backend of `w`.
 
     Returns:
         χ [rad], shape (batch, y, x), and ∂χ/∂α_x + i ∂χ/∂α_y, complex, same shape.
@@ -70,7 +70,7 @@ def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: B
     conj = backend.xp.conj
     chi = backend.zeros((len(views), *w.shape), "float32")
     gradient = backend.zeros((len(views), *w.shape), "complex64")
-    powers = [backend.ones(tuple(w.shape), "complex64")]  # of w; repeated products, exact and fast everywhere
+    powers = [backend.ones(tuple(w.shape), "complex64")]  # powers of w, as repeated products
     for n, m in ((1, 0), *ABERRATIONS):
         values = [coefficient(view, n, m) * 2 * np.pi / wavelength_A for view in views]
         if not any(values):
@@ -92,17 +92,17 @@ def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: B
 
 
 def aperture(w: Array, cutoffs_rad: Array, step_rad: float, backend: Backend) -> Array:
-    """Round objective aperture with an edge softened over one grid step, as abTEM's."""
+    """Round objective aperture, whose edge is softened over one grid step, as in abTEM."""
     return backend.xp.clip((cutoffs_rad - abs(w)) / step_rad + 0.5, 0, 1)
 
 
 def temporal_envelope(w: Array, focal_spreads_A: Array, wavelength_A: float, backend: Backend) -> Array:
-    """exp(−(π Δ α² / 2λ)²), Δ the 1/e width √2 σ of the focal distribution [Å]."""
+    """exp(−(π Δ α² / 2λ)²), where Δ = √2 σ is the 1/e width of the focal distribution [Å]."""
     return backend.xp.exp(-((np.pi / (2 * wavelength_A) * focal_spreads_A * abs(w) ** 2) ** 2))
 
 
 def spatial_envelope(gradient: Array, angular_spreads_rad: Array, backend: Backend) -> Array:
-    """exp(−(δ/2)² |∇χ|²), δ the 1/e width √2 σ of the illumination's angles [rad]."""
+    """exp(−(δ/2)² |∇χ|²), where δ = √2 σ is the 1/e width of the illumination angles [rad]."""
     return backend.xp.exp(-((angular_spreads_rad / 2 * abs(gradient)) ** 2))
 
 
@@ -126,45 +126,45 @@ def transfer_function(views: Sequence[View], lens: Lens, backend: Backend, tempo
 
 
 def flown_back(waves: Array, heights_A: Sequence[float], lens: Lens, backend: Backend) -> Array:
-    """What would arrive as `waves` after a free flight of `heights_A` [Å], one each: exp(+iπ h α² / λ) in frequency.
+    """Propagate waves back through vacuum by the heights h [Å], one per wave: exp(+iπ h α² / λ) in frequency.
 
-    Shapes (batch, y, x), complex64; `waves` are not changed.
+    Shapes are (batch, y, x), complex64; `waves` are not changed.
     """
     phase = _column([np.pi / lens.wavelength_A * height for height in heights_A], "float32", backend)
     return backend.ifft2(backend.fft2(1 * waves) * backend.xp.exp(1j * phase * abs(lens.angles(backend)) ** 2))
 
 
 def reach(views: Sequence[View], lens: Lens) -> int:
-    """Largest frequency index that passes an aperture of the views: its edge ends half a step beyond its radius."""
+    """Largest frequency index that passes an aperture of the views, whose edge ends half a step beyond the radius."""
     widest_rad = 1e-3 * max(view.aperture_mrad for view in views)
     return min(int(widest_rad / lens.wavelength_A * lens.field_A + 0.5), (lens.size - 1) // 2)
 
 
 def intensity_grid(views: Sequence[View], lens: Lens) -> int:
-    """Points along each edge that carry the intensities of all views: they reach twice as far as the wave."""
+    """Points along each edge that represent the intensities of all views, whose frequencies are twice the waves'."""
     return min(lens.size, int(next_fast_len(4 * reach(views, lens) + 1)))
 
 
 def image_intensity(
     waves: Array, views: Sequence[View], lens: Lens, backend: Backend, size: int | None = None
 ) -> Array:
-    """Intensity behind the lens, in units of the incident beam.
+    """Image intensity after the lens, in units of the incident beam.
 
-    With `n_foci` = 1 the spread of focus is an envelope on the wave; with more it is the mean intensity over as many
-    Gauss–Hermite foci, which holds for strong objects too.
+    With `n_foci` = 1 the focal spread is an envelope on the wave. With a larger number the result is the mean intensity
+    over as many Gauss–Hermite foci, which is valid for strong objects, too.
 
     Args:
         waves: Exit waves, shape (batch, y, x), complex64; not changed.
-        views: Optics of each wave; all share n_foci.
+        views: Optics of each wave; all have the same n_foci.
         lens: Grid and voltage.
-        backend: Where `waves` live.
-        size: Points along each edge of the result; `intensity_grid` of the views if not given. Fewer would alias.
+        backend: Backend of `waves`.
+        size: Points along each edge of the result (default: `intensity_grid` of the views); fewer points alias.
 
     Returns:
         Intensity, shape (batch, size, size), float32.
 
     Raises:
-        ContractError: another number of views than waves, or different n_foci in one batch.
+        ContractError: the numbers of views and waves differ, or n_foci differs within the batch.
     """
     require(len(views) == waves.shape[0], f"needs one view per wave; got {len(views)} for {waves.shape[0]} waves")
     n_foci = {view.n_foci for view in views}
@@ -172,7 +172,7 @@ def image_intensity(
     size = size or intensity_grid(views, lens)
     inside = reach(views, lens)
     index = backend.asarray(np.concatenate([np.arange(inside + 1), np.arange(-inside, 0)]))
-    passed = replace(lens, size=2 * inside + 1)  # the frequencies that the apertures pass, and no others
+    passed = replace(lens, size=2 * inside + 1)  # only the frequencies that the apertures pass
     spectrum = backend.fft2(1 * waves)[:, index[:, None], index[None, :]] * (size / lens.size) ** 2
 
     def intensity(transfer: Array) -> Array:

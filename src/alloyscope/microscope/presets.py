@@ -1,4 +1,4 @@
-"""Presets of the microscope: YAML whose values stand in for keys that a config leaves out."""
+"""Presets of the microscope: YAML files with values for keys that a config leaves out."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,17 +12,17 @@ SECTIONS = ("imaging", "optics", "detector")
 
 
 def packaged_presets() -> tuple[str, ...]:
-    """Names of the presets that come with the package: the files of data/presets."""
+    """Names of the presets in the package: the files of data/presets."""
     folder = files("alloyscope") / "data" / "presets"
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
 
 
 @cache
 def preset(name: str) -> dict[str, dict[str, Any]]:
-    """The sections of a packaged preset, or of a user's own by the path of its YAML file.
+    """Read the sections of a preset, given by the name of a packaged one or by the path of a YAML file.
 
     Raises:
-        ValueError: there is no such preset, or it holds something else than sections.
+        ValueError: there is no such preset, or it holds anything but sections.
     """
     if name in packaged_presets():
         text = (files("alloyscope") / "data" / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -43,15 +43,15 @@ def preset(name: str) -> dict[str, dict[str, Any]]:
 
 
 def over_preset(section: str, default: str, fields: Mapping[str, Any], given: Any) -> Any:
-    """A section as it was given, laid key by key over the preset that it names.
+    """Fill the keys that a section leaves out with the values of its preset.
 
-    A section that leaves no key out needs no preset: so a job, and who reads the results later, need no file of it.
+    A section that leaves out no key needs no preset file. Jobs get such sections, and results store them.
 
     Args:
-        section: Its name.
-        default: The preset of a section that names none.
+        section: Name of the section.
+        default: Preset of a section that names none.
         fields: Keys of the section.
-        given: The section's content; whatever is no mapping is left to the section's model.
+        given: Content of the section; content that is not a mapping is returned, for the section's model to refuse.
 
     Raises:
         ValueError: there is no such preset.

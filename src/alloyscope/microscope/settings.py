@@ -1,6 +1,6 @@
 """The sections of the microscope: imaging, supporting film, optics, detector.
 
-Unit suffixes stand in the key names.
+Units are part of the key names.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -26,13 +26,13 @@ from alloyscope.units import electron_wavelength_A
 
 Device = Literal["auto", "cpu", "gpu"]
 Camera = Literal["counting", "scintillator"]
-WAVE_STEP_A = 0.2  # largest step of a stored exit wave
+WAVE_STEP_A = 0.2  # largest grid step of a stored exit wave
 
 
 class OverPreset(Section):
-    """A section whose keys, where they are left out, have the values of a preset."""
+    """A section that takes the values of keys that are left out from a preset."""
 
-    section: ClassVar[str]  # its name, in a preset, too
+    section: ClassVar[str]  # name of the section, also in a preset
 
     @model_validator(mode="before")
     @classmethod
@@ -41,11 +41,11 @@ class OverPreset(Section):
 
 
 class FilmSection(Section):
-    """Supporting film of amorphous carbon, made once: a periodic block, quenched from the melt at fixed density."""
+    """Supporting film of amorphous carbon: a periodic block, made once, quenched from the melt at fixed density."""
 
-    share: Fraction = 0.0  # of the images that show it
+    share: Fraction = 0.0  # share of the images that show the film
     thickness_A: PositiveDraw = 30.0  # ASSUME an ultrathin film, 3 nm
-    edge_A: float = Field(60.0, ge=10)  # of the block across the beam
+    edge_A: float = Field(60.0, ge=10)  # edge of the block across the beam
     density_g_per_cm3: float = Field(2.0, ge=1.8, le=2.3)  # evaporated carbon; the bounds are those of md/carbon.py
     melt_K: Positive = 8000.0
     melt_ps: Positive = 2.0
@@ -54,16 +54,16 @@ class FilmSection(Section):
 
     @property
     def block_A(self) -> tuple[float, float, float]:
-        """Edges of the block: thick enough for every draw, and for the potential's cutoff."""
+        """Edges of the block [Å]; it is thick enough for every drawn thickness and for the potential's cutoff."""
         return self.edge_A, self.edge_A, max(10.0, bounds(self.thickness_A)[1])
 
 
 class ImagingSection(OverPreset):
     section: ClassVar[str] = "imaging"
 
-    preset: Annotated[PathText, LATER] = "corrected"  # values of the keys left out: a file of data/presets, or a path
+    preset: Annotated[PathText, LATER] = "corrected"  # for keys that are left out: a name in data/presets, or a path
     engine: Engine = "batched"
-    device: Device = "auto"  # rather in the section `execution`
+    device: Device = "auto"  # older place of this key; prefer the section `execution`
     voltage_kV: Positive = 200.0
     pixels: int = Field(128, ge=32)
     pixel_size_A: Positive = 10 / 23  # 23 px/nm
@@ -72,9 +72,9 @@ class ImagingSection(OverPreset):
     views: int = Field(5, ge=1)
     max_shift_A: Annotated[float, Field(ge=0)] = 4.0
     md_chunks_per_chunk: int = Field(1, ge=1)
-    checked_waves: int = Field(1, ge=0)  # rather in the section `execution`
-    store_waves: bool = False  # exit waves beside the images, from which other optics and doses can be drawn
-    snapshots_per_image: int | None = Field(None, ge=1)  # of those md keeps, drawn for each view; None: all
+    checked_waves: int = Field(1, ge=0)  # older place of this key; prefer the section `execution`
+    store_waves: bool = False  # store exit waves, from which images of other optics and doses can be made
+    snapshots_per_image: int | None = Field(None, ge=1)  # number drawn for each view; None: all
     film: FilmSection = FilmSection()
 
     @model_validator(mode="after")
@@ -92,15 +92,15 @@ class ImagingSection(OverPreset):
 
     @property
     def band_limit_per_A(self) -> float:
-        """Largest spatial frequency the multislice grid carries, two thirds of its Nyquist frequency [1/Å]."""
+        """Largest spatial frequency that the multislice grid carries, two thirds of its Nyquist frequency [1/Å]."""
         return self.grid / (3 * self.field_A)
 
 
 class OpticsSection(OverPreset):
-    """Draws per image; abTEM's names and signs, lengths in Å. Defaults: docs/physics.md §3, preset `corrected`.
+    """Lens parameters, drawn for each image, with abTEM's names and signs. Defaults: docs/physics.md §3, `corrected`.
 
     The angle of each astigmatic aberration and the direction of vibration are drawn uniformly. With
-    `defocus_from_scherzer` the defocus is counted from the Scherzer defocus of the image's own C30
+    `defocus_from_scherzer`, the drawn defocus is added to the Scherzer defocus of the image's own C30
     (`units.scherzer_defocus_A`).
     """
 
@@ -125,9 +125,9 @@ class OpticsSection(OverPreset):
     focal_spread_A: NonNegativeDraw = (20.0, 60.0)  # 1/e width, √2 σ
     angular_spread_mrad: NonNegativeDraw = (0.05, 0.3)  # 1/e width, √2 σ
     aperture_mrad: PositiveDraw = 30.0
-    vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image's position, along its widest direction
-    vibration_ratio: FractionDraw = (0.3, 1.0)  # ASSUME; across that direction: 1 is a round vibration, 0 a line
-    n_foci: int = Field(1, ge=1)  # 1: temporal envelope on the wave; more: mean intensity over as many foci
+    vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image's position in the widest direction
+    vibration_ratio: FractionDraw = (0.3, 1.0)  # ASSUME; across / along that direction: 1 is round, 0 a line
+    n_foci: int = Field(1, ge=1)  # 1: temporal envelope on the wave; more: mean intensity over these foci
 
     @model_validator(mode="after")
     def _has_scherzer_focus(self) -> Self:
@@ -137,7 +137,10 @@ class OpticsSection(OverPreset):
 
 
 class DetectorSection(OverPreset):
-    """Draws per image. MTF(k) = (1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency."""
+    """Camera parameters, drawn for each image.
+
+    MTF(k) = (1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency.
+    """
 
     section: ClassVar[str] = "detector"
 
@@ -153,7 +156,7 @@ class DetectorSection(OverPreset):
 
 
 def aperture_faults(imaging: ImagingSection, optics: OpticsSection) -> list[str]:
-    """What is wrong with an aperture that the multislice grid does not carry."""
+    """Faults of an aperture that is wider than the multislice grid or the stored waves carry."""
     limit_mrad = 1e3 * electron_wavelength_A(imaging.voltage_kV) * imaging.band_limit_per_A
     widest_mrad = bounds(optics.aperture_mrad)[1]
     faults = []
@@ -162,7 +165,7 @@ def aperture_faults(imaging: ImagingSection, optics: OpticsSection) -> list[str]
             f"optics.aperture_mrad: must stay below the {limit_mrad:.1f} mrad that imaging.grid {imaging.grid} carries "
             f"over {imaging.field_A:.1f} Å; got {widest_mrad:g}"
         )
-    # half a grid step less than the Nyquist frequency: the aperture's edge is one step wide
+    # The limit is half a grid step below the Nyquist frequency, because the aperture's edge is one step wide.
     stored_mrad = 1e3 * electron_wavelength_A(imaging.voltage_kV) * 0.5 * (1 / WAVE_STEP_A - 1 / imaging.field_A)
     if imaging.store_waves and widest_mrad >= stored_mrad:
         faults.append(

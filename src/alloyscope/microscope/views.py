@@ -1,4 +1,4 @@
-"""Every drawn parameter of an image, from the numbers of particle and view."""
+"""The drawn parameters of an image, which follow from the numbers of particle and view."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def drawn_view(
     detector: DetectorSection,
     seed: int,
 ) -> View:
-    """Every drawn parameter of one image. Each parameter has its own stream, so adding one moves no other."""
+    """Draw all parameters of one image. Each has its own random stream, so a new parameter does not change others."""
 
     def value(name: str, draw: Draw) -> float:
         return draw_value(draw, rng_for(name, seed, particle, view))
@@ -61,7 +61,7 @@ def drawn_view(
 
 
 def film_of(film: FilmSection, value: Callable[[str, Draw], float]) -> dict[str, Any]:
-    """The film of one image, as fields of View."""
+    """Draw the film of one image, as fields of View; empty for an image without a film."""
     if value("film", (0.0, 1.0)) >= film.share:
         return {}
     return {
@@ -72,7 +72,7 @@ def film_of(film: FilmSection, value: Callable[[str, Draw], float]) -> dict[str,
 
 
 def drawn_snapshots(particle: int, view: int, kept: int, wanted: int | None, seed: int) -> tuple[int, ...]:
-    """Which of a particle's `kept` snapshots one image averages; None wants all."""
+    """Draw `wanted` of a particle's `kept` snapshots, over which one image averages; with None, all are used."""
     if wanted is None or wanted >= kept:
         return tuple(range(kept))
     chosen = rng_for("snapshots", seed, particle, view).choice(kept, wanted, replace=False)

@@ -1,4 +1,4 @@
-"""Stored exit waves: what an aperture passes, on a grid of its own, and the image of any optics inside that band."""
+"""Stored exit waves: waves limited to an aperture, on their own grid, and images of them with other optics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from alloyscope.sections import bounds
 
 
 def wave_grid(imaging: ImagingSection) -> int:
-    """Points along each edge of a stored wave: steps of at most 0.2 Å, a size that FFTs like; 0 when none is stored."""
+    """Points along each edge of a stored wave: steps of at most 0.2 Å, FFT-friendly; 0 when no waves are stored."""
     return next_fast_len(ceil(imaging.field_A / WAVE_STEP_A)) if imaging.store_waves else 0
 
 
 @dataclass(frozen=True)
 class WaveBand:
-    """The angles that stored waves carry.
+    """The band of angles in stored waves.
 
     Attributes:
         size: Points along each edge of a stored wave.
-        aperture_mrad: Widest aperture under which an image can be made of them.
+        aperture_mrad: Widest aperture with which images can be made from the waves.
     """
 
     size: int
@@ -36,26 +36,26 @@ class WaveBand:
 
     @classmethod
     def of(cls, imaging: ImagingSection, optics: OpticsSection) -> Self | None:
-        """The band of a campaign; None when it stores no waves."""
+        """The band of a campaign; None when the campaign stores no waves."""
         return cls(wave_grid(imaging), bounds(optics.aperture_mrad)[1]) if imaging.store_waves else None
 
     def reach(self, lens: Lens) -> int:
-        """Largest frequency index inside: the aperture's edge ends half a grid step beyond its radius."""
+        """Largest frequency index in the band; the aperture's edge ends half a grid step beyond its radius."""
         return int(1e-3 * self.aperture_mrad / lens.wavelength_A * lens.field_A + 0.5)
 
     def limited(self, waves: Array, lens: Lens, backend: Backend) -> Array:
-        """Waves as they are stored: the same values on the band's grid, without what the aperture stops.
+        """Limit waves to the band and resample them to its grid, for storage.
 
         Args:
             waves: Exit waves on the lens's grid, shape (batch, y, x), complex64; not changed.
-            lens: Their grid.
-            backend: Where they live.
+            lens: Grid of the waves.
+            backend: Backend of the waves.
 
         Returns:
             Waves, shape (batch, size, size), complex64.
 
         Raises:
-            ContractError: one of the grids does not carry the aperture.
+            ContractError: one of the grids cannot represent the aperture.
         """
         stored = Lens(self.size, lens.field_A, lens.voltage_kV)
         edge_rad = 1e-3 * self.aperture_mrad + 0.5 * lens.wavelength_A / lens.field_A
@@ -65,20 +65,20 @@ class WaveBand:
     def images(
         self, waves: Array, views: Sequence[View], lens: Lens, pixels: int, backend: Backend = CPU
     ) -> NDArray[np.float32]:
-        """Expected camera images of stored waves under any optics inside the band: `clean`, before its rounding.
+        """Expected camera images of stored waves with any optics inside the band, as `clean` before its rounding.
 
         Args:
             waves: Stored waves, shape (batch, size, size), complex64.
-            views: Optics, vibration and MTF of each image; rotation, shift and dose do not matter here.
+            views: Optics, vibration and MTF of each image; rotation, shift and dose are not used.
             lens: The multislice grid (`imaging.grid`), on which the optics act.
             pixels: Camera pixels along each edge.
-            backend: Where `waves` live.
+            backend: Backend of `waves`.
 
         Returns:
-            Share of the beam per pixel, shape (batch, pixels, pixels), float32.
+            Intensity as a fraction of the incident beam, shape (batch, pixels, pixels), float32.
 
         Raises:
-            ContractError: an aperture is wider than the band, or the waves are of another size.
+            ContractError: an aperture is wider than the band, or the waves have another size.
         """
         require(waves.shape[-1] == self.size, f"waves must have {self.size} points an edge; got {waves.shape[-1]}")
         widest = max(view.aperture_mrad for view in views)
@@ -91,7 +91,7 @@ class WaveBand:
 
 
 def _resampled(waves: Array, size: int, reach: int, backend: Backend, passed: Array | None = None) -> Array:
-    """Waves of the same field on another grid: the frequencies up to `reach` are kept, those of `passed` if given."""
+    """Resample waves to another grid of the same field; keep frequencies up to `reach`, and in `passed` if given."""
     smaller = min(size, waves.shape[-1])
     require(2 * reach < smaller, f"a grid of {smaller} points does not carry the frequency index {reach}")
     spectrum = backend.fft2(1 * waves)

@@ -1,4 +1,4 @@
-"""What the pages of the report share: templates, and pictures that carry their own data."""
+"""Shared parts of the report's pages: templates, and pictures whose data are embedded in the page."""
 
 import base64
 import html
@@ -21,7 +21,7 @@ from alloyscope.wording import duration, interval, mean_and_spread, number
 
 
 def protocol_looks() -> Looks:
-    """Colour and words of every protocol: the colour of the order that it aims at, unless another one has it."""
+    """Colour and words of every protocol: the colour of the order that it aims at, unless that colour is taken."""
     free = [ORANGE, SKY, GREEN, GREY]
     looks: dict[str, tuple[str, str]] = {}
     for name, protocol in sorted(PROTOCOLS.items(), key=lambda item: not item[1].spelled):
@@ -32,7 +32,7 @@ def protocol_looks() -> Looks:
 
 
 def embed(figure: Figure, alt: str, kind: str = "svg") -> Markup:
-    """A figure as an <img> that carries its own data."""
+    """A figure as an <img> with embedded data."""
     buffer = BytesIO()
     with rc_context({"svg.hashsalt": alt}):
         figure.savefig(buffer, format=kind, dpi=144, metadata={"Date": None} if kind == "svg" else None)
@@ -40,7 +40,7 @@ def embed(figure: Figure, alt: str, kind: str = "svg") -> Markup:
 
 
 def embed_pixels(pixels: NDArray[np.uint8], alt: str) -> Markup:
-    """A colour picture of shape (height, width, 3) as an <img> that carries its own data, slightly lossy."""
+    """A colour picture of shape (height, width, 3) as an <img> with embedded JPEG data."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "jpeg", quality=88, subsampling=0, optimize=True)
     return _image(buffer.getvalue(), "image/jpeg", alt)
@@ -52,17 +52,17 @@ def _image(content: bytes, mime: str, alt: str) -> Markup:
 
 
 def thousands(count: int) -> str:
-    """A whole number, its digits in groups of three from five digits on."""
+    """A whole number; from five digits on, its digits are in groups of three."""
     return f"{count:,}".replace(",", "\u202f") if count >= 10_000 else str(count)
 
 
 def p_value(p: float) -> str:
-    """A p-value to two digits; what is below a thousandth only as that."""
+    """A p-value to two digits; a smaller one than 0.001 is given as "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"{p:.2f}" if p >= 0.095 else f"{p:.2g}"
 
 
 def render(template: str, **content: Any) -> str:
-    """A page from its template in data/report/."""
+    """Render a page from its template in data/report/."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("alloyscope", "data/report"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""The report: one self-contained page with the campaign's results, and summary.txt with the same in a few lines."""
+"""The report: one self-contained page with the campaign's results, and summary.txt with the main results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ GALLERY = 8
 
 
 def counts_of(structures: pd.DataFrame, images: pd.DataFrame) -> dict[str, Any]:
-    """Particles and images: planned, valid, failed by reason, per split."""
+    """Numbers of particles and images: planned, valid, failed by reason, and per split."""
     per_split = []
     for split in get_args(Split):
         particles, pictures = structures[structures["split"] == split], images[images["split"] == split]
@@ -58,7 +58,7 @@ def counts_of(structures: pd.DataFrame, images: pd.DataFrame) -> dict[str, Any]:
 
 
 def structure_section(structures: pd.DataFrame, config: Config) -> dict[str, Any]:
-    """What the page on structures tells at length: the order of the particles, and how far criteria agree."""
+    """Short form of the page on structures: the order of the particles, and the agreement of the criteria."""
     labels = structures.loc[structures["valid"], "ordering"].dropna()
     agreement = {words: statistics.agreement(structures, name) for name, words in statistics.CRITERIA.items()}
     return {
@@ -72,7 +72,7 @@ def structure_section(structures: pd.DataFrame, config: Config) -> dict[str, Any
 
 
 def gallery(folder: Path, images: pd.DataFrame, pixel_size_A: float) -> list[Markup]:
-    """Pairs clean | noisy from the lowest dose to the highest."""
+    """Example pairs of a clean and a noisy image, from the lowest dose to the highest."""
     valid = images[images["valid"]].sort_values(["dose_e_per_A2", "image"])
     picked = valid.iloc[np.unique(np.linspace(0, len(valid) - 1, min(GALLERY, len(valid))).astype(int))]
     pictures = []
@@ -87,7 +87,7 @@ def gallery(folder: Path, images: pd.DataFrame, pixel_size_A: float) -> list[Mar
 
 
 def read_task(folder: Path, name: str, config: Config) -> Evaluated | None:
-    """Every run of a task; None if it was not evaluated."""
+    """Read every run of a task; None if the task was not evaluated."""
     runs = [f"seed-{seed}" for seed in config.training.seeds]
     runs = [run for run in runs if (folder / "evaluation" / name / run).is_dir()]
     if not runs:
@@ -106,16 +106,16 @@ def read_task(folder: Path, name: str, config: Config) -> Evaluated | None:
 
 
 def read_examples(path: Path) -> dict[str, NDArray[Any]]:
-    """Arrays noisy, truth, denoised (n, y, x) and their image rows.
+    """Read the arrays noisy, truth and denoised, shape (n, y, x), and their image rows.
 
     Raises:
-        StoreError: missing or damaged.
+        StoreError: the file is missing or damaged.
     """
     try:
         with path.open("rb") as handle, np.load(handle) as stored:
             return {name: stored[name] for name in ("noisy", "truth", "denoised", "image")}
     except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise StoreError(f"{path}: missing or damaged ({error}); run the step `evaluate` again") from None
+        raise StoreError(f"{path}: missing or damaged ({error}); run the stage `evaluate` again") from None
 
 
 def task_section(task: Task, found: Evaluated) -> dict[str, Any]:
@@ -147,12 +147,12 @@ def figures_of(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
 
 
 def images_of(pictures: Sequence[Picture]) -> list[Markup]:
-    """Pictures of images, ready for the page; they stand together."""
+    """Pictures of images, ready for the page, which shows them together."""
     return [embed(each.figure, each.alt, "png") for each in pictures if each.pixels]
 
 
 def score_rows(task: Task, runs: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per score and run: value, 95 % interval, baseline, and whether that is beaten."""
+    """One row per score and run: value, 95 % interval, baseline, and whether the score is better than the baseline."""
     return [
         {
             "words": shown.words,
@@ -173,7 +173,7 @@ def score_rows(task: Task, runs: Sequence[str], metrics: Sequence[Mapping[str, A
 
 
 def sentences(config: Config, counts: Mapping[str, Any], scores: list[dict[str, Any]]) -> list[str]:
-    """The result in a few plain lines."""
+    """The main results in a few sentences."""
     first, second = config.particles.species
     lines = [
         f"{counts['valid']} of {counts['particles']} {first}{second} particles came out whole; "
@@ -200,9 +200,9 @@ def write_page(folder: Path, config: Config, out: Path, watch: Stopwatch) -> Non
 
     Args:
         folder: Results folder of the campaign.
-        config: Its configuration.
+        config: Config of the campaign.
         out: Page to write.
-        watch: Of the job that writes it.
+        watch: Stopwatch of the job that writes the page.
 
     Raises:
         StoreError: an input is missing or damaged.

@@ -1,4 +1,4 @@
-"""The page "the run": what each rule cost, what failed, what it ran on, and how to run it again."""
+"""The page "the run": cost, failures, hardware and versions of each rule, and the commands to run it again."""
 
 import shlex
 from collections import Counter
@@ -37,12 +37,12 @@ RECORDED = JOB | {
 
 @dataclass(frozen=True)
 class Run:
-    """What a results folder tells of its jobs.
+    """The jobs of a results folder.
 
     Attributes:
-        records: One row per job that wrote an account, with the columns of `RECORDED`.
+        records: One row per job that wrote its provenance, with the columns of `RECORDED`.
         measured: One row per job that has a benchmark file, with the columns of `MEASURED`.
-        manifests: Of the chunks, by rule.
+        manifests: Manifests of the chunks, by rule.
     """
 
     records: pd.DataFrame
@@ -76,20 +76,20 @@ class Run:
 
     @property
     def rules(self) -> list[str]:
-        """Rules that left a trace, in the order of the campaign; `report` writes this page and is still running."""
+        """Rules with at least one job here, in the order of the campaign, without `report`, which writes this page."""
         seen = {*self.records["rule"], *self.measured["rule"]}
         return [rule for rule in STAGES if rule in seen and rule != "report"]
 
     def jobs(self) -> pd.DataFrame:
-        """One row per job: wall time of the whole process, core time, memory, what it asked for.
+        """One row per job: wall time of the whole process, core time, memory, requested resources.
 
-        What only one of the two sources knows is taken from that one.
+        A value that only one of the two sources holds is taken from that source.
         """
         both = self.measured.merge(self.records, "outer", ["rule", "name"], suffixes=("", "_recorded"))
         both["wall_s"] = both["wall_s"].fillna(both["wall_s_recorded"])
-        # a benchmark samples every 30 s and misses the last of it, a record is written before the job's last files
+        # Snakemake samples core time every 30 s and misses the end; provenance is taken before the last files.
         both["core_s"] = both[["core_s", "core_s_recorded"]].max(axis=1)
-        # the record knows the largest process at any moment, the benchmark all of them at some
+        # Provenance stores the peak of the largest process; Snakemake's benchmark the largest sampled sum of all.
         both["peak_MB"] = both[["peak_MB", "peak_MB_recorded"]].max(axis=1)
         return both[[*JOB, "threads", "asked_MB", "asked_s"]]
 
@@ -99,7 +99,7 @@ def table(rows: list[tuple[Any, ...]], columns: dict[str, str]) -> pd.DataFrame:
 
 
 def record_row(name: str, record: dict[str, Any]) -> tuple[Any, ...]:
-    """A step's own record as a row of `RECORDED`; without a name, its stage's only job."""
+    """A job's provenance as a row of `RECORDED`; an empty name means that the job is the only one of its stage."""
     return (
         record["stage"],
         name or record["stage"],
@@ -115,7 +115,7 @@ def record_row(name: str, record: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def cost_rows(run: Run) -> list[dict[str, Any]]:
-    """Time and memory of each rule, used against asked; None where a column is unknown."""
+    """Time and memory of each rule, used and requested; an unknown value is None."""
     jobs, rows = run.jobs(), []
     for rule in run.rules:
         mine = jobs[jobs["rule"] == rule]
@@ -137,7 +137,7 @@ def cost_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def survival_rows(run: Run, config: Config) -> list[dict[str, Any]]:
-    """Chunks and particles of each chunked rule: finished, failed there, tried again, started again."""
+    """Numbers of chunks and particles of each chunked rule: finished, failed, retried, restarted."""
     rows, lost = [], set[int]()
     for rule, manifests in run.manifests.items():
         needed = md_chunks(config) if STAGES[rule].per == "md chunk" else imaging_chunks(config)
@@ -166,12 +166,12 @@ def survival_rows(run: Run, config: Config) -> list[dict[str, Any]]:
 
 
 def earlier_s(manifest: Manifest) -> float:
-    """Core time in a chunk's ledger that its last start cannot have spent: an earlier one did, killed or finished."""
+    """Core time of a chunk's particles that exceeds the core time of its last start: earlier starts spent it [s]."""
     return max(0.0, sum(slot.seconds for slot in manifest.slots) - float(manifest.provenance["core_s"]))
 
 
 def failed_attempts(folder: Path, config: Config) -> dict[str, int] | None:
-    """Of each stage how often its jobs ended with an error, as far back as the logs go; None: no log knows its jobs."""
+    """Number of errors in each stage's jobs, as far back as the logs go; None when no log mentions a job."""
     accounts = Workplace.of(folder).accounts()
     known = {
         stage: [accounts[output] for job in of if (output := job.output.resolve()) in accounts]
@@ -182,7 +182,7 @@ def failed_attempts(folder: Path, config: Config) -> dict[str, int] | None:
 
 
 def place_rows(run: Run) -> list[dict[str, Any]]:
-    """When, from what and where the jobs of each rule ran; distinct values, the most frequent first."""
+    """Dates, recipes, commits and machines of each rule's jobs; distinct values, the most frequent first."""
     rows = []
     for rule in run.rules:
         mine = run.records[run.records["rule"] == rule]
@@ -194,7 +194,7 @@ def place_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def version_rows(run: Run) -> list[dict[str, Any]]:
-    """Of each package its versions, each with the rules that ran with it and their numbers of jobs."""
+    """Versions of each package; each version with the rules that used it and their numbers of jobs."""
     packages = dict.fromkeys(name for versions in run.records["versions"] for name in versions)
     rows = []
     for package in packages:
@@ -207,7 +207,7 @@ def version_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def gate_rows(folder: Path) -> list[dict[str, Any]]:
-    """Every gate with the range of its values over what it was asked of; nothing before the images were examined."""
+    """Every gate with the range of its values over the examined images; empty before the stage `gates` has run."""
     path = folder / "hrtem" / "gates.json"
     if not path.exists():
         return []
@@ -229,7 +229,7 @@ def gate_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def commands(config: Config, settings: Path, profile: str) -> dict[str, str]:
-    """For each rule of this campaign the line that runs its jobs again, and nothing that follows; last, one chunk."""
+    """The command that runs the jobs of each rule again, and no later rule; the last one runs one chunk again."""
     start = ["snakemake", "--profile", profile, "--configfile", settings.as_posix()]
     chunk = config.folder / "structures" / manifest_name(0)
     lines = {
@@ -243,9 +243,9 @@ def write_page(folder: Path, config: Config, out: Path, watch: Stopwatch) -> Non
 
     Args:
         folder: Results folder of the campaign, finished or not.
-        config: Its configuration.
+        config: Config of the campaign.
         out: Page to write.
-        watch: Of the job that writes it.
+        watch: Stopwatch of the job that writes the page.
 
     Raises:
         StoreError: a file of the campaign is damaged.

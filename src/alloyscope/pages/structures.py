@@ -1,4 +1,4 @@
-"""The page on structures: counts, order, failures, surfaces, and typical particles in pictures."""
+"""The page on structures: counts, chemical order, failures, surfaces, and pictures of typical particles."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from alloyscope.structure.statistics import ORDERS, Deviation, RankTest, Share
 PLURAL = {name: protocol.plural for name, protocol in PROTOCOLS.items()} | {OWN: "own structures"}
 D_COM = Markup("<i>d</i><sub>com</sub> / <i>R</i><sub>g</sub>")
 WORDS_OF_LABEL = {"order_protocol": "protocol", "order_eta": "η", "order_d_com": D_COM}
-# how the page names columns of structures.parquet; {first}, {second}: the species
+# Names of columns of structures.parquet on the page; {first} and {second} are the species.
 DRAWN = {"fraction_first": "Fraction of {first} atoms", "n_atoms": "Atoms per particle"}
 SHORT = {"fraction_first": "composition", "n_atoms": "size"}
 TIMES = {"cool_ps": "Cooling time (ps)", "gather_ps": "Time before cooling (ps)"}
@@ -66,8 +66,8 @@ class ParticleTable:
     """The table of particles.
 
     Attributes:
-        table: structures.parquet, with `gather_ps`: the time that was drawn for what comes before cooling.
-        labels: How particles were labelled.
+        table: structures.parquet and the column `gather_ps`, the time that was drawn for the segment before cooling.
+        labels: Settings of the labels.
     """
 
     table: pd.DataFrame
@@ -78,7 +78,7 @@ class ParticleTable:
         """Read the table.
 
         Raises:
-            StoreError: it is missing, damaged, or holds no valid particle.
+            StoreError: the table is missing, damaged, or holds no valid particle.
         """
         table = read_table(path)
         if not table["valid"].any():
@@ -103,7 +103,7 @@ class ParticleTable:
         return words.format(first=first, second=second)
 
     def groups(self, column: str, order: Sequence[str], table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-        """The table in parts by a column, those named in `order` first."""
+        """Yield the parts of the table by the values of a column, in the order of `order`, other values last."""
         found = set(table[column].dropna())
         for name in [*(name for name in order if name in found), *sorted(found - set(order))]:
             yield name, table[table[column] == name]
@@ -130,12 +130,12 @@ def headline(campaign: ParticleTable) -> dict[str, Any]:
 
 
 def together(bins: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of bins as one; without a bin, an empty one."""
+    """Join the tables of bins; the result is empty when there is no bin."""
     return pd.concat([part for part in bins if len(part)] or bins[:1])
 
 
 def order_section(campaign: ParticleTable) -> dict[str, Any]:
-    """Share of core-shell particles and mean d_com / R_g against what was drawn."""
+    """Share of core-shell particles and mean d_com / R_g against the drawn parameters."""
     hit = (campaign.table["ordering"] == "core_shell").astype(float).where(campaign.table["ordering"].notna())
     limit = campaign.labels.d_com_over_Rg_limit
     needed = ["protocol", "d_com_over_Rg", *DRAWN, *TIMES]
@@ -162,19 +162,19 @@ def order_section(campaign: ParticleTable) -> dict[str, Any]:
 
 
 def made_by_md(campaign: ParticleTable) -> list[str]:
-    """Protocols of molecular dynamics that occur; all of them draw size and composition from one distribution."""
+    """Protocols of molecular dynamics in the table; all draw size and composition from the same distribution."""
     return [name for name, _ in campaign.groups("protocol", list(LOOKS), campaign.table) if name in PROTOCOLS]
 
 
 def aims(campaign: ParticleTable) -> str:
-    """Which order each protocol aims at, in words."""
+    """The chemical order that each protocol aims at, in words."""
     aimed = {name: PROTOCOLS[name].aims_at for name in made_by_md(campaign)}
     return ", ".join(f"{WORDS[order]} for a {PROTOCOLS[name].words}" for name, order in aimed.items() if order)
 
 
 def survival_section(campaign: ParticleTable) -> dict[str, Any]:
-    """Retries and failures, whether they prefer some particles, and whether what is left is the same for both."""
-    # a structure of the user's own that failed has no known size
+    """Retries and failures, and tests whether they depend on the size and composition of the particles."""
+    # The size of a failed structure of the user's own is unknown.
     table = campaign.table[["valid", "protocol", "attempts", *DRAWN]]
     table = table.assign(n_atoms=table["n_atoms"].where(table["n_atoms"] > 0))
     valid, rates, tests, bins = table[table["valid"]], [], [], []
@@ -224,12 +224,12 @@ def listed(words: Sequence[str]) -> str:
 
 
 def level_of(tests: Sequence[Any]) -> float:
-    """Level of a single test that makes 5 % for all together (Bonferroni)."""
+    """Significance level of a single test that gives 5 % for all tests together (Bonferroni)."""
     return 0.05 / max(1, len(tests))
 
 
 def retried_verdict(tests: Sequence[Mapping[str, Any]]) -> str:
-    """Which of the tests call retried particles different, at 5 % for all tests together."""
+    """State in which tests retried particles differ, at 5 % for all tests together."""
     limit = level_of(tests)
     differ = [f"{row['protocol']} in {row['words']}" for row in tests if row["test"].p < limit]
     said = f"They differ among {listed(differ)}." if differ else "No difference is seen."
@@ -237,7 +237,7 @@ def retried_verdict(tests: Sequence[Mapping[str, Any]]) -> str:
 
 
 def survival_verdict(deviations: Sequence[Mapping[str, Any]]) -> str:
-    """Whether the valid particles of two protocols differ in size or composition, at 5 % for all tests together."""
+    """State whether valid particles of two protocols differ in size or composition, at 5 % for all tests together."""
     limit = level_of(deviations)
     differ = [
         f"{row['words']} (largest difference {row['left'].largest:.3f}, p: {p_value(row['left'].p)})"
@@ -253,7 +253,7 @@ def survival_verdict(deviations: Sequence[Mapping[str, Any]]) -> str:
 
 
 def label_section(campaign: ParticleTable) -> dict[str, Any]:
-    """How often two labels disagree, which way, and where."""
+    """How often two labels disagree, in which direction, and at which compositions and sizes."""
     valid, rows, bins = campaign.valid, [], []
     for pair in figures.PAIRS:
         one, other = pair.split(", ")
@@ -274,7 +274,7 @@ def label_section(campaign: ParticleTable) -> dict[str, Any]:
 
 
 def surface_section(campaign: ParticleTable) -> dict[str, Any]:
-    """Surface, order and neighbours of the atoms, by order."""
+    """Surface, mixing and common-neighbour classes of the atoms, by chemical order."""
     valid = campaign.valid
     classes = statistics.mean_by_size(valid, list(figures.CLASSES), "ordering")
     names = {column: campaign.name(words) for column, words in SURFACE.items()}
@@ -306,13 +306,13 @@ def write_page(structures: Path, labels: LabelsSection, out: Path, watch: Stopwa
 
     Args:
         structures: Table of particles; the structure files lie beside it.
-        labels: How they were labelled.
+        labels: Settings of the labels.
         out: Page to write.
-        watch: Of the job that writes it.
+        watch: Stopwatch of the job that writes the page.
 
     Raises:
         StoreError: an input is missing or damaged, or no particle is valid.
-        SimulationError: LAMMPS cannot draw.
+        SimulationError: LAMMPS cannot draw a picture.
     """
     campaign = ParticleTable.read(structures, labels)
     limit = labels.d_com_over_Rg_limit

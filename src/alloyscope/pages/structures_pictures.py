@@ -18,7 +18,7 @@ from alloyscope.store.structures import by_particle, read_structures
 from alloyscope.structure import statistics
 from alloyscope.structure.statistics import ORDERS
 
-TYPICAL = (  # what makes a particle typical; lengths that grow with it would only repeat the number of atoms
+TYPICAL = (  # columns that define a typical particle; lengths that grow with it would only repeat the number of atoms
     "n_atoms",
     "fraction_first",
     "eta",
@@ -36,12 +36,12 @@ TYPICAL = (  # what makes a particle typical; lengths that grow with it would on
     "cna_surface",
 )
 SIZES = {1: ("all sizes",), 2: ("small", "large"), 3: ("small", "medium", "large")}
-PIXELS = 320  # drawing takes time with the third power: 2 s each, at 480 6 s
+PIXELS = 320  # the time to draw grows with the third power: 2 s per picture at 320, 6 s at 480
 
 
 @dataclass(frozen=True)
 class Picked:
-    """A particle to be shown: its row, and the size class it stands for."""
+    """A particle to show: its row, the size class that it represents, and the number of particles in that class."""
 
     row: Mapping[str, Any]
     size: str
@@ -49,7 +49,7 @@ class Picked:
 
 
 def picked(valid: pd.DataFrame) -> list[Picked]:
-    """The typical particle of each order and size class, by order, small to large."""
+    """Choose the typical particle of each order and size class, by order, from small to large."""
     ordered = valid.loc[valid["ordering"].isin(ORDERS), ["ordering", *TYPICAL]]
     if ordered.empty:
         return []
@@ -65,7 +65,7 @@ def picked(valid: pd.DataFrame) -> list[Picked]:
 
 
 def scenes(particles: Sequence[Picked], folder: Path, species: tuple[str, str]) -> list[rendering.Scene]:
-    """The last snapshot of each particle, from the file of its md chunk.
+    """Read the last snapshot of each particle from the file of its md chunk.
 
     Raises:
         StoreError: a file is missing, damaged, or lacks the particle.
@@ -76,7 +76,7 @@ def scenes(particles: Sequence[Picked], folder: Path, species: tuple[str, str]) 
         snapshots = by_particle(read_structures(path)).get(number)
         if snapshots is None:
             raise StoreError(
-                f"{path}: lacks particle {number}, which the table of structures has; "
+                f"{path}: lacks particle {number}, which structures.parquet lists; "
                 f"delete the table and run snakemake again"
             )
         found.append(rendering.Scene.of(snapshots[-1], species))
@@ -84,16 +84,16 @@ def scenes(particles: Sequence[Picked], folder: Path, species: tuple[str, str]) 
 
 
 def picture_section(valid: pd.DataFrame, species: tuple[str, str], folder: Path) -> dict[str, Any]:
-    """Typical particles, whole and cut open, all at one scale.
+    """Draw typical particles, whole and cut open, all at the same scale.
 
     Args:
-        valid: The valid particles.
-        species: First and second.
-        folder: Of the structure files.
+        valid: Rows of the valid particles.
+        species: First and second species.
+        folder: Folder of the structure files.
 
     Raises:
         StoreError: a structure file is missing, damaged, or lacks its particle.
-        SimulationError: LAMMPS cannot draw.
+        SimulationError: LAMMPS cannot draw a picture.
     """
     particles = picked(valid)
     shown = scenes(particles, folder, species)

@@ -1,6 +1,6 @@
-"""Properties of crystals and molecules from any energy function: the table through LAMMPS, or the formula itself.
+"""Properties of crystals and molecules from any energy function: the table with LAMMPS, or the formula itself.
 
-All strains are such that the cell stays a box: C' and C44 are energies of the volume-conserving stretch
+All strains keep the cell a box: C' and C44 follow from the energies of the volume-conserving strain
 (1 + δ, 1 / (1 + δ), 1) along ⟨100⟩ and along ⟨110⟩, E/V = 2 C' δ² and 2 C44 δ² (Mehl, PRB 47, 2493 (1993)).
 """
 
@@ -19,10 +19,10 @@ from alloyscope.potential.sets import ParameterSet
 
 Array = NDArray[np.float64]
 
-STRAINS = np.linspace(-0.01, 0.01, 9)  # ASSUME small enough for a cubic fit, large against the table's errors
-CELL_FACTORS = (0.85, 1.15)  # ASSUME the best cell is as near as this to touching spheres of diameter r0
+STRAINS = np.linspace(-0.01, 0.01, 9)  # ASSUME small enough for the fit, and large against errors of the table
+CELL_FACTORS = (0.85, 1.15)  # ASSUME the best cell is within these factors of touching spheres of diameter r0
 HOST_CELLS = 4  # a 4 × 4 × 4 fcc crystal, 256 atoms, around a dissolved atom
-DIMER_A = (0.7, 1.3)  # ASSUME its bond length lies between these multiples of r0
+DIMER_A = (0.7, 1.3)  # ASSUME the bond length of a dimer lies between these multiples of r0
 
 
 def per_atom(evaluate: Evaluate, atoms: Atoms) -> float:
@@ -36,7 +36,7 @@ def stretched(atoms: Atoms, factors: tuple[float, float, float]) -> Atoms:
 
 
 def best_cell(evaluate: Evaluate, atoms: Atoms, free: tuple[tuple[int, ...], ...]) -> Atoms:
-    """The cell of least energy; each group of axes in `free` shares one factor."""
+    """Find the cell of least energy; the axes of each group in `free` share one factor."""
 
     def apply(factors: Array) -> Atoms:
         edges = np.ones(3)
@@ -72,7 +72,7 @@ def fcc(element: str, parameters: ParameterSet) -> Atoms:
 
 
 def element_properties(element: str, parameters: ParameterSet, evaluate: Evaluate) -> Iterator[tuple[str, float, str]]:
-    """Name, value and unit of each property of a pure element."""
+    """Yield name, value and unit of each property of a pure element."""
     crystal = best_cell(evaluate, fcc(element, parameters), ((0, 1, 2),))
     lattice_A, cohesive = float(crystal.cell[0, 0]), per_atom(evaluate, crystal)
     yield f"{element} fcc lattice constant", lattice_A, "Å"
@@ -105,7 +105,7 @@ def element_properties(element: str, parameters: ParameterSet, evaluate: Evaluat
 
 
 def alloy_properties(parameters: ParameterSet, evaluate: Evaluate) -> Iterator[tuple[str, float, str]]:
-    """Name, value and unit of dissolution energies and of ordered compounds, for every two elements of the set."""
+    """Yield name, value and unit of dissolution energies and of ordered compounds, for all pairs of elements."""
     crystals = {e: best_cell(evaluate, fcc(e, parameters), ((0, 1, 2),)) for e in parameters.elements}
     pure = {element: per_atom(evaluate, crystal) for element, crystal in crystals.items()}
     for guest, host in permutations(parameters.elements, 2):

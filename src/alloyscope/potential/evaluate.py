@@ -1,4 +1,4 @@
-"""Energies of clusters and crystals: from the table through LAMMPS, and from the formula without either."""
+"""Energies of clusters and crystals, from the table with LAMMPS and from the formula."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ Evaluate = Callable[[Atoms, bool], tuple[float, Array]]
 
 @dataclass
 class ThroughLammps:
-    """The table, through LAMMPS. The atoms stay loaded while only positions and cell change.
+    """Evaluates the table with LAMMPS. The atoms stay loaded while only positions and cell change.
 
     Raises:
         ContractError: the atoms are periodic along some axes only, or their cell is not a box.
@@ -55,7 +55,7 @@ class ThroughLammps:
 
 @dataclass(frozen=True)
 class FromFormula:
-    """The analytic second-moment energy: neither table nor LAMMPS."""
+    """Evaluates the analytic second-moment energy, without table and LAMMPS."""
 
     parameters: ParameterSet
 

@@ -1,4 +1,4 @@
-"""Second-moment parameter sets: data files, each row with its source; and the section that chooses one."""
+"""Second-moment parameter sets, read from data files, and the section that chooses one."""
 
 from functools import cache
 from importlib.resources import files
@@ -36,12 +36,12 @@ class PairParameters(Section):
 
 
 class Citation(Section):
-    """What a set must give, or is compared with.
+    """A reference value for a property of a set.
 
     Attributes:
-        property: As in validation.json, e.g. `Ag fcc lattice constant`.
-        kind: `computed` with the same parameters by other means, so that a miss means an error; or `experiment`.
-        reason: Why this tolerance.
+        property: Name of the property in validation.json, e.g. `Ag fcc lattice constant`.
+        kind: `computed` independently with the same parameters, so that a deviation means an error; or `experiment`.
+        reason: Reason for the tolerance.
     """
 
     property: str
@@ -56,7 +56,7 @@ class Citation(Section):
 class ParameterSet(Section):
     """A second-moment parameter set: every pair of its elements, with the source of each row."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")  # of files, too
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")  # also the name of files
     description: str
     pairs: dict[str, PairParameters]
     sources: dict[str, str]
@@ -86,17 +86,17 @@ class ParameterSet(Section):
 
 
 def packaged_sets() -> tuple[str, ...]:
-    """Names of the parameter sets that come with the package."""
+    """Names of the parameter sets in the package."""
     folder = files("alloyscope") / "data" / "potentials"
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir()))
 
 
 @cache
 def parameter_set(name: str) -> ParameterSet:
-    """A packaged parameter set by name, or a user's own by the path of its YAML file.
+    """Read a parameter set, given by the name of a packaged one or by the path of a YAML file.
 
     Raises:
-        ConfigError: no such set, or its content is faulty.
+        ConfigError: there is no such set, or its content is faulty.
     """
     if name in packaged_sets():
         text = (files("alloyscope") / "data" / "potentials" / f"{name}.yaml").read_text()

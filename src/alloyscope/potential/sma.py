@@ -19,9 +19,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Decay:
-    """amplitude · e^{−rate (r/r0 − 1)}, taken smoothly to zero between `start_A` and `end_A`.
+    """The function amplitude · e^{−rate (r/r0 − 1)}, which goes smoothly to zero between `start_A` and `end_A`.
 
-    There it is c3 d³ + c4 d⁴ + c5 d⁵ with d = r − end: value and two derivatives agree at `start_A`.
+    There it is c3 d³ + c4 d⁴ + c5 d⁵ with d = r − end; value and two derivatives are continuous at `start_A`.
     """
 
     amplitude_eV: float
@@ -49,18 +49,18 @@ class Decay:
 
 
 def repulsion(pair: PairParameters) -> Decay:
-    """A e^{−p(r/r0−1)}."""
+    """Repulsion A e^{−p(r/r0−1)}."""
     return Decay(pair.A_eV, pair.p, pair.r0_A, pair.cut_start_A, pair.cut_end_A)
 
 
 def hopping(pair: PairParameters) -> Decay:
-    """ξ e^{−q(r/r0−1)}: the amplitude before squaring."""
+    """Hopping integral Ξ = ξ e^{−q(r/r0−1)}, before squaring."""
     return Decay(pair.xi_eV, pair.q, pair.r0_A, pair.cut_start_A, pair.cut_end_A)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every ordered pair (i, j) of atoms within the longest cutoff, with both terms of the energy.
+    """All ordered pairs (i, j) of atoms within the longest cutoff, with both terms of the energy.
 
     Attributes:
         i, j: Atom numbers, shape (pairs,).
@@ -101,7 +101,7 @@ def energy_and_forces(atoms: Atoms, parameters: ParameterSet) -> tuple[float, Ar
     """Potential energy [eV] and forces [eV/Å], shape (n, 3), of a cluster or a periodic crystal."""
     pairs = Pairs.of(atoms, parameters)
     bond = np.sqrt(pairs.densities_eV2(len(atoms)))
-    # d(−√ρ_i)/dρ_i; an atom without neighbours has no bond and no force
+    # d(−√ρ_i)/dρ_i; it is 0 for an atom without neighbours, which feels no force.
     embedding_slope = -0.5 / np.where(bond > 0, bond, np.inf)
     both_ends = embedding_slope[pairs.i] + embedding_slope[pairs.j]
     radial = (2 * pairs.repulsion_slope + both_ends * pairs.density_slope) / pairs.distances_A

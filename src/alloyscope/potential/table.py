@@ -11,7 +11,7 @@ from alloyscope.units import ATOMIC_NUMBER, ATOMIC_MASS_u
 
 
 def setfl(parameters: ParameterSet, settings: PotentialSection) -> str:
-    """Text of the setfl (eam/fs) file: one global cutoff; a shorter pair cutoff is zeros in the table."""
+    """Text of the setfl (eam/fs) file. It has one global cutoff; a pair with a shorter one has zeros in the table."""
     elements = parameters.elements
     cutoff_A = max(pair.cut_end_A for pair in parameters.pairs.values())
     r_A = np.linspace(0.0, cutoff_A, settings.n_r)

@@ -1,6 +1,6 @@
-"""Checks of a potential table through LAMMPS: against the formula, and against reference values.
+"""Checks of a potential table with LAMMPS, against the formula and against reference values.
 
-Tolerances stand here and in the data of the sets, each with its reason; none was chosen after seeing a value.
+Tolerances are defined here and in the data of the sets, each with its reason; none was chosen after a value was known.
 """
 
 import json
@@ -30,13 +30,13 @@ Kind = Literal["formula", "computed", "experiment"]
 RANDOM_CLUSTERS = 10
 ATOMS_PER_CLUSTER = 60
 DIMER_STEP_A = 0.01
-# ASSUME: both are 1 % of what 300 K gives an atom, ½ kT per degree of freedom and about 0.5 eV/Å
+# ASSUME 1 % of an atom's thermal energy (½ kT per degree of freedom) and force (about 0.5 eV/Å) at 300 K
 ENERGY_TOLERANCE_eV_per_atom = 4e-4
 FORCE_TOLERANCE_eV_per_A = 5e-3
 THERMAL = "1 % of what 300 K gives an atom"
-BOUND_eV2 = 1.0  # docs/physics.md §1: above, the table is right to 1e-7 eV; an atom of a solid has 20–130
+BOUND_eV2 = 1.0  # docs/physics.md §1: above this ρ the table is accurate to 1e-7 eV; an atom of a solid has 20–130 eV²
 FADING = "bound of a root that is steep at ρ = 0 on a grid of spacing Δρ: 0.24 √Δρ, and the slope of Ξ for forces"
-# ASSUME a tenth of the last digit that such values are quoted with
+# ASSUME a tenth of the last digit with which such values are quoted
 FORMULA_TOLERANCE = {"Å": 1e-4, "eV/atom": 1e-4, "GPa": 0.1, "meV/atom": 0.1, "eV": 1e-3, "": 1e-4}
 QUOTED = "a tenth of the last digit such values are quoted with"
 REFERENCE_TOLERANCE_eV = 1e-3
@@ -44,11 +44,12 @@ REFERENCE_TOLERANCE_eV = 1e-3
 
 @dataclass(frozen=True)
 class Check:
-    """One validated number; passed when |value − reference| ≤ tolerance.
+    """A validated number, which passes if |value − reference| ≤ tolerance.
 
     Attributes:
-        kind: What the reference is: the formula evaluated without table and LAMMPS, a value computed by others with the
-            same parameters, or an experiment. A miss of the first two means an error, of the last a limit of the model.
+        kind: Origin of the reference: the formula, evaluated without table and LAMMPS; a value computed independently
+            with the same parameters; or an experiment. A deviation from the first two means an error, a deviation from
+            an experiment is a limit of the model.
     """
 
     name: str
@@ -67,11 +68,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Curve:
-    """Error of the table for two atoms, against their distance.
+    """Error of the table for two atoms as a function of their distance.
 
     Attributes:
-        pair: E.g. `Ag-Co`.
-        r_A, energy_eV, force_eV_per_A: Distances and absolute errors, equally long.
+        pair: Pair of elements, e.g. `Ag-Co`.
+        r_A, energy_eV, force_eV_per_A: Distances and absolute errors, lists of equal length.
     """
 
     pair: str
@@ -81,7 +82,7 @@ class Curve:
 
 
 def random_cluster(parameters: ParameterSet, volume_per_atom_A3: float, number: int) -> Atoms:
-    """Atoms thrown into a sphere, none closer than 0.8 of the smallest r0."""
+    """Make a cluster of random atoms in a sphere, with distances of at least 0.8 of the smallest r0."""
     rng = rng_for("validation cluster", number)
     closest_A = 0.8 * min(pair.r0_A for pair in parameters.pairs.values())
     radius_A = (3 * ATOMS_PER_CLUSTER * volume_per_atom_A3 / (4 * np.pi)) ** (1 / 3)
@@ -94,7 +95,7 @@ def random_cluster(parameters: ParameterSet, volume_per_atom_A3: float, number: 
 
 
 def dimer_curves(parameters: ParameterSet, table: Evaluate, formula: Evaluate) -> list[Curve]:
-    """Two atoms of each pair, from 0.75 r0 to the cutoff."""
+    """Error curves for two atoms of each pair, from 0.75 r0 to the cutoff."""
     curves = []
     for first, second in combinations_with_replacement(parameters.elements, 2):
         pair = parameters.pair(first, second)
@@ -115,9 +116,9 @@ def root_error_eV(settings: PotentialSection) -> float:
 
 
 def steepest_eV_per_A(parameters: ParameterSet) -> float:
-    """Largest 2 |dΞ/dr| where Ξ² is below BOUND_eV2: so wrong can the force of a fading bond be.
+    """Largest error of the force of a weak bond: the maximum of 2 |dΞ/dr| where Ξ² is below BOUND_eV2.
 
-    There the root of each of its two atoms has the slope dΞ/dr down to ρ = 0 in the formula, and not in the table.
+    There, the formula's √ρ of each of the two atoms has the slope dΞ/dr down to ρ = 0, which the table cannot follow.
     """
     slopes = []
     for pair in parameters.pairs.values():
@@ -127,7 +128,7 @@ def steepest_eV_per_A(parameters: ParameterSet) -> float:
 
 
 def curve_checks(parameters: ParameterSet, settings: PotentialSection, curves: list[Curve]) -> Iterator[Check]:
-    """Largest errors for two atoms: bound, and where the bond fades and √ρ is steep."""
+    """Yield the largest errors for two atoms: with a firm bond, and with a faint bond, where √ρ is steep."""
     faint = ("faint, ρ < 1 eV²", 2 * root_error_eV(settings), steepest_eV_per_A(parameters), FADING)
     firm = ("firm, ρ ≥ 1 eV²", ENERGY_TOLERANCE_eV_per_atom, FORCE_TOLERANCE_eV_per_A, THERMAL)
     for curve in curves:
@@ -153,7 +154,7 @@ def formula_check(name: str, error: float, bound: float, unit: str, reason: str)
 def cluster_checks(
     parameters: ParameterSet, settings: PotentialSection, table: Evaluate, formula: Evaluate
 ) -> Iterator[Check]:
-    """Largest deviation of the table from the formula on random clusters, from the solid's density down to a gas."""
+    """Yield the largest deviations of the table from the formula for random clusters, from solid to gas density."""
     for volume_A3, words in ((20.0, "dense"), (45.0, "loose"), (110.0, "gas")):
         energy_errors, firm, faint = [], [0.0], [0.0]
         for number in range(RANDOM_CLUSTERS):
@@ -163,7 +164,7 @@ def cluster_checks(
             errors = np.abs(forces - true_forces).max(axis=1)
             pairs = Pairs.of(atoms, parameters)
             bound = pairs.densities_eV2(len(atoms)) >= BOUND_eV2
-            # an atom's force is as good as its own root and those of its neighbours
+            # The accuracy of an atom's force depends on √ρ of the atom and of its neighbours.
             near_faint = np.bincount(pairs.i, ~bound[pairs.j], len(atoms)) > 0
             firm += errors[bound & ~near_faint].tolist()
             faint += errors[~bound | near_faint].tolist()
@@ -181,7 +182,7 @@ def cluster_checks(
 
 
 def property_checks(parameters: ParameterSet, table: Evaluate, formula: Evaluate) -> Iterator[Check]:
-    """Crystals, dimers, dissolved atoms and ordered compounds: table against formula, and against the set's references.
+    """Check crystals, dimers, dissolved atoms and ordered compounds against the formula and the set's references.
 
     Raises:
         ConfigError: a reference names a property that the set does not have.
@@ -216,7 +217,7 @@ def property_checks(parameters: ParameterSet, table: Evaluate, formula: Evaluate
 
 
 def packaged_clusters(parameters: ParameterSet) -> dict[str, Any] | None:
-    """The reference clusters that come with the package, where they are of this set."""
+    """The reference clusters in the package, if they belong to this set."""
     reference: dict[str, Any] = json.loads(
         (files("alloyscope") / "data" / "reference" / "sma_clusters.json").read_text()
     )
@@ -224,10 +225,10 @@ def packaged_clusters(parameters: ParameterSet) -> dict[str, Any] | None:
 
 
 def read_clusters(path: Path, parameters: ParameterSet) -> dict[str, Any]:
-    """Reference clusters of a user's file: {"set", "clusters": [{"name", "energy_eV"}, …]}.
+    """Read reference clusters from a user's file: {"set", "clusters": [{"name", "energy_eV"}, …]}.
 
     Raises:
-        ConfigError: unreadable, of another form, or of another set.
+        ConfigError: the file cannot be read, has another form, or belongs to another set.
     """
     form = '{"set": NAME, "clusters": [{"name": "Ag13 icosahedron", "energy_eV": -30.7}, …]}'
     try:
@@ -245,7 +246,7 @@ def read_clusters(path: Path, parameters: ParameterSet) -> dict[str, Any]:
 
 
 def reference_checks(parameters: ParameterSet, reference: dict[str, Any], table: Evaluate) -> Iterator[Check]:
-    """Energies of ideal clusters, relaxed through LAMMPS."""
+    """Check the energies of ideal clusters, relaxed with LAMMPS."""
     for cluster in reference["clusters"]:
         energy, _ = table(ideal_cluster(cluster["name"], parameters), True)
         yield Check(
@@ -260,7 +261,8 @@ def reference_checks(parameters: ParameterSet, reference: dict[str, Any], table:
         )
 
 
-# name → how ase.cluster builds each size of it. Cut so far that 2 cut + 1 = length, an octahedron is a cuboctahedron
+# Shape → function of ase.cluster and its arguments for each size. A cuboctahedron is an octahedron cut such that
+# length = 2 cut + 1.
 SHAPES: dict[str, tuple[Callable[..., Atoms], list[tuple[int, ...]]]] = {
     "icosahedron": (Icosahedron, [(shells,) for shells in range(2, 9)]),
     "octahedron": (Octahedron, [(length,) for length in range(2, 14)]),
@@ -272,12 +274,12 @@ SHAPES: dict[str, tuple[Callable[..., Atoms], list[tuple[int, ...]]]] = {
 
 
 def ideal_cluster(name: str, parameters: ParameterSet) -> Atoms:
-    """An unrelaxed cluster by name, e.g. `Co13@Ag42 icosahedron` or `Ag38 truncated octahedron`.
+    """Build an unrelaxed cluster by name, e.g. `Co13@Ag42 icosahedron` or `Ag38 truncated octahedron`.
 
-    Of several species, each later one lies further from the centre.
+    With several species, atoms of a later one lie further from the centre.
 
     Raises:
-        ConfigError: the name is not of that form, or no such shape has that many atoms.
+        ConfigError: the name has another form, or no such shape has that number of atoms.
     """
     formula, _, shape = name.partition(" ")
     parts = [(element, int(count)) for element, count in re.findall(r"([A-Z][a-z]?)(\d+)", formula)]

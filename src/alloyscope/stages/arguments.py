@@ -1,4 +1,4 @@
-"""Arguments that several steps share."""
+"""Command-line arguments that several stages share."""
 
 import argparse
 import json
@@ -14,13 +14,13 @@ S = TypeVar("S", bound=Section)
 
 
 def section(model: type[S], name: str) -> Callable[[str], S]:
-    """Parser of a config section given as JSON."""
+    """Return a parser for a config section given as JSON."""
 
     return lambda text: parse_section(model, content(name)(text), path=name)
 
 
 def content(name: str) -> Callable[[str], Any]:
-    """Parser of an argument that is JSON."""
+    """Return a parser for an argument given as JSON."""
 
     def parse(text: str) -> Any:
         try:
@@ -32,7 +32,7 @@ def content(name: str) -> Callable[[str], Any]:
 
 
 def add_section(parser: argparse.ArgumentParser, name: str, model: type[Section], required: bool = True) -> None:
-    """`--NAME JSON`; where a section may be left out, its defaults hold."""
+    """Add the argument `--NAME JSON`; an optional section that is left out takes its defaults."""
     parser.add_argument(
         f"--{name}",
         type=section(model, name),
@@ -44,5 +44,5 @@ def add_section(parser: argparse.ArgumentParser, name: str, model: type[Section]
 
 
 def whole_config(text: str) -> Config:
-    """The whole config from JSON, with the checks across sections."""
+    """Parse the whole config from JSON, with the checks across sections."""
     return parse(content("config")(text))

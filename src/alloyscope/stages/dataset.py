@@ -1,8 +1,8 @@
 """Release the images: check every shard, join the labels, write the store's metadata.
 
-Reads the hrtem manifests, tables and shards and structures.parquet. Writes images.parquet (one
-row per image), the metadata of images.zarr, ro-crate-metadata.json, and, last, dataset.json, the account of the
-released set with the checksums of these.
+Reads the manifests, tables and shards of `hrtem` and structures.parquet. Writes images.parquet (one row per image), the
+metadata of images.zarr, ro-crate-metadata.json and, last, dataset.json, which describes the released set and stores the
+checksums of these files.
 """
 
 import argparse
@@ -40,20 +40,20 @@ def run(
     config: Config,
     out: Path,
 ) -> None:
-    """Release the chunks finished.
+    """Release the finished chunks.
 
     Args:
         images: Folder of the hrtem manifests and shards.
-        chunks: Imaging chunks to release, from the first on.
-        capacity: Particles of a full imaging chunk.
+        chunks: Number of imaging chunks to release, from the first on.
+        capacity: Number of particles in a full imaging chunk.
         structures: Table of labels, structures.parquet.
-        imaging: Views, pixels.
+        imaging: Number of views, size and number of pixels.
         detector: Gain and offset, for the attributes of `counts`.
-        config: What the images were made from, for their description.
+        config: The config that the images were made from, for their description.
         out: dataset.json, in the folder of the manifests; the other files are written beside it.
 
     Raises:
-        StoreError: chunks are missing, damaged, or do not account for every image; names the chunk.
+        StoreError: a chunk is missing, damaged, or does not account for every image; the message names it.
     """
     watch = Stopwatch("dataset")
     labels = read_labels(structures)
@@ -102,22 +102,22 @@ def run(
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """Labels of each particle.
+    """Read the labels of each particle.
 
     Raises:
         StoreError: the table is missing or damaged, or a particle has several rows.
     """
     labels = read_table(path)
     if missing := {"particle", "valid", *LABEL_COLUMNS} - set(labels.columns):
-        raise StoreError(f"{path}: has no column {', '.join(sorted(missing))}; run the structures step again")
+        raise StoreError(f"{path}: has no column {', '.join(sorted(missing))}; run the stage `structures` again")
     if labels["particle"].duplicated().any():
         twice = int(labels.loc[labels["particle"].duplicated(), "particle"].iloc[0])
-        raise StoreError(f"{path}: particle {twice} has several rows; run the structures step again")
+        raise StoreError(f"{path}: particle {twice} has several rows; run the stage `structures` again")
     return labels[["particle", "valid", *LABEL_COLUMNS]]
 
 
 def join_labels(table: pd.DataFrame, labels: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Image rows with the labels of their particles.
+    """Add to each image row the labels of its particle.
 
     Raises:
         StoreError: an imaged particle has no labels.
@@ -128,13 +128,13 @@ def join_labels(table: pd.DataFrame, labels: pd.DataFrame, path: Path) -> pd.Dat
     if unlabelled.any():
         raise StoreError(
             f"{path}: {joined.loc[unlabelled, 'particle'].nunique()} imaged particles have no labels, the first is "
-            f"{int(joined.loc[unlabelled, 'particle'].iloc[0])}; run the structures step again"
+            f"{int(joined.loc[unlabelled, 'particle'].iloc[0])}; run the stage `structures` again"
         )
     return joined.drop(columns="labelled")
 
 
 def split_account(valid: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Particles and images of each split that can be used."""
+    """Number of valid particles and images of each split."""
     return {
         split: {
             "particles": int(valid.loc[valid["split"] == split, "particle"].nunique()),

@@ -1,9 +1,9 @@
 """Describe the particles of one imaging chunk: one row per planned particle.
 
-Reads the manifests and structures of the md chunks it covers and compares each file with its checksum. Writes
-everything about a particle that depends neither on labels nor on splits: its plan and the times drawn for it, what md
-said of it, chemical order and shape of its last snapshot, and the classes of its atoms after LAMMPS has relaxed that
-snapshot; last, the manifest. A failed particle keeps its row and its reason.
+Reads the manifests and structures of the md chunks that the imaging chunk covers, and compares each file with its
+checksum. Writes everything about a particle that depends neither on labels nor on splits: its plan and the times drawn
+for it, its result in `md`, chemical order and shape of its last snapshot, and the common-neighbour classes of its atoms
+after LAMMPS has relaxed that snapshot. Writes the manifest last. A failed particle keeps its row and its reason.
 """
 
 import argparse
@@ -58,15 +58,15 @@ def run(
 
     Args:
         chunk: Number of the imaging chunk.
-        md_chunks: The md chunks it covers, in order.
+        md_chunks: The md chunks that it covers, in order.
         structures: Folder of their manifests and structures.
-        capacity: Particles of a full imaging chunk.
+        capacity: Number of particles in a full imaging chunk.
         seed: Seed of the campaign.
-        particles: What was planned.
-        md: What the times were drawn from.
+        particles: Section of the plan.
+        md: Section that the times were drawn from.
         potential_set: Parameter set, for the distance of nearest neighbours.
-        potential: eam/fs table to relax with.
-        manifest: Written last; the table lies beside it.
+        potential: eam/fs table for the relaxation.
+        manifest: Manifest to write, after all other files; the table lies beside it.
 
     Raises:
         ConfigError: a species has no parameters.
@@ -121,7 +121,7 @@ def run(
 
 
 def unmade_row(number: int, species: tuple[str, str]) -> Row:
-    """What is known of a particle that was not planned and gave no structure."""
+    """Columns of a particle that was not planned and gave no structure."""
     return {
         "particle_id": particle_id(number),
         "protocol": OWN,
@@ -132,7 +132,7 @@ def unmade_row(number: int, species: tuple[str, str]) -> Row:
 
 
 def planned_row(planned: Particle) -> Row:
-    """What is known of a planned particle that gave no structure."""
+    """Columns of a planned particle that gave no structure."""
     return unmade_row(planned.number, planned.species) | {"protocol": planned.protocol, **counts(*planned.counts)}
 
 
@@ -143,15 +143,15 @@ def counts(n_first: int, n_second: int) -> Row:
 
 
 def require_planned(structure: Structure, planned: Particle, folder: Path, md_chunk: int) -> None:
-    """A structure holds the atoms planned, or fewer: some evaporate.
+    """Check that a structure holds the planned atoms; some may be missing, because atoms evaporate.
 
     Raises:
-        StoreError: it holds others.
+        StoreError: the structure holds other atoms.
     """
     if not Counter(structure.elements) <= Counter(planned.elements):
         raise StoreError(
             f"{folder / structures_name(md_chunk)}: particle {planned.number} must be "
-            f"{_formula(planned.elements)} as planned, less what evaporated; holds {_formula(structure.elements)}; "
+            f"{_formula(planned.elements)} as planned, or fewer atoms; got {_formula(structure.elements)}; "
             f"it belongs to another plan: {to_mend(folder, md_chunk)}"
         )
 
@@ -161,7 +161,7 @@ def _formula(elements: tuple[str, ...]) -> str:
 
 
 def snapshot_row(structure: Structure, species: tuple[str, str]) -> Row:
-    """Counts, descriptors, energy and temperature of a snapshot as md left it."""
+    """Counts, descriptors, energy and temperature of a snapshot before it is relaxed."""
     n_first, n_second = (structure.elements.count(element) for element in species)
     info = {name: structure.info[name] for name in ("protocol", "potential_energy_eV", "temperature_K")}
     return counts(n_first, n_second) | descriptors(structure, species) | info
@@ -169,7 +169,7 @@ def snapshot_row(structure: Structure, species: tuple[str, str]) -> Row:
 
 @dataclass(frozen=True)
 class Relaxation:
-    """LAMMPS with a potential, in this process."""
+    """Relaxes snapshots with LAMMPS in this process."""
 
     species: tuple[str, str]
     potential: Path
@@ -178,7 +178,7 @@ class Relaxation:
 
     @classmethod
     def of(cls, species: tuple[str, str], potential_set: str, potential: Path) -> "Relaxation":
-        """With the neighbour cutoff of a parameter set.
+        """Load LAMMPS and take the neighbour cutoff from a parameter set.
 
         Raises:
             ConfigError: a species has no parameters.
@@ -193,7 +193,9 @@ class Relaxation:
         return cls(species, potential, shell_cutoff_A([parameters.pair(one, one).r0_A for one in species]))
 
     def __call__(self, structure: Structure, number: int) -> dict[str, float]:
-        """Energy and classes of the relaxed snapshot, by the names of `RELAXED`; none where it does not relax.
+        """Energy and common-neighbour classes of the relaxed snapshot, by the names of `RELAXED`.
+
+        The result is empty when the relaxation does not converge.
 
         Raises:
             SimulationError: LAMMPS refuses the particle.
@@ -204,8 +206,8 @@ class Relaxation:
             found = Inherent.of(self.lmp, system, self.cutoff_A)
         except SimulationError as error:
             raise SimulationError(
-                f"{particle_id(number)} cannot be relaxed with {self.potential} ({error}); alloyscope doctor checks "
-                f"LAMMPS; a damaged table is made again after it is deleted"
+                f"{particle_id(number)} cannot be relaxed with {self.potential} ({error}); "
+                f"check LAMMPS with alloyscope doctor; if the table is damaged, delete it and run snakemake again"
             ) from None
         if not found.relaxed:
             log(f"{particle_id(number)}: not relaxed, {found.residual_eV_per_A:.2g} eV/Å left; no classes, no energy")
@@ -217,12 +219,12 @@ class Relaxation:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunk", type=int, required=True, help="number of the imaging chunk")
-    parser.add_argument("--md-chunks", type=int, nargs="+", required=True, help="md chunks it covers, in order")
+    parser.add_argument("--md-chunks", type=int, nargs="+", required=True, help="md chunks that it covers, in order")
     parser.add_argument("--structures", type=Path, required=True, help="folder of md manifests and structures")
     parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     add_section(parser, "particles", ParticlesSection)
     add_section(parser, "md", MdSection)
-    parser.add_argument("--potential-set", required=True, metavar="SET", help="parameter set (neighbour distances)")
-    parser.add_argument("--potential", type=Path, required=True, metavar="FILE", help="eam/fs table to relax with")
+    parser.add_argument("--potential-set", required=True, metavar="SET", help="parameter set, for neighbour distances")
+    parser.add_argument("--potential", type=Path, required=True, metavar="FILE", help="eam/fs table for relaxation")
     parser.add_argument("--manifest", type=Path, required=True, help="manifest to write")

@@ -1,8 +1,8 @@
-"""Score a trained network on the split test, which it has not seen.
+"""Score a trained network on the test split, which it has not seen.
 
-Reads the released image set and best.ckpt of a training. Writes into --out: predictions.parquet (a row per test image),
-for the denoiser examples.npz (noisy, truth, denoised, image), and, last, metrics.json with 95 % intervals that count
-particles, not images, and with the score of a naive guess beside each.
+Reads the released image set and best.ckpt of a training. Writes into --out: predictions.parquet (one row per test
+image), for the denoiser examples.npz (noisy, truth, denoised, image) and, last, metrics.json. Each score there has a
+95 % interval, in which particles and not images are the independent samples, and the score of a naive guess.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path) -> None:
     """Evaluate one checkpoint.
 
     Args:
-        task: What it was trained for.
+        task: Task that the network was trained for.
         dataset: dataset.json of the image set.
         checkpoint: best.ckpt.
         out: Folder of predictions and scores.
@@ -83,7 +83,7 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path) -> None:
 
 
 def predict(learner: Learner, data: ImageData) -> dict[str, NDArray[np.float64]]:
-    """What the network reads of every test image, in table order, (n,) each, and the images' rows."""
+    """Predictions for every test image in table order, and the images' rows; each array has shape (n,)."""
     with quiet_lightning():
         batches = make_trainer(enable_checkpointing=False).predict(learner, dataloaders=data.loader("test"))
     assert batches is not None
@@ -92,7 +92,7 @@ def predict(learner: Learner, data: ImageData) -> dict[str, NDArray[np.float64]]
 
 
 def example_places(tested: pd.DataFrame, count: int) -> list[int]:
-    """Images of different particles if there are enough, spread over the doses from lowest to highest."""
+    """Choose example images, of different particles if possible, spread over the doses from lowest to highest."""
     candidates = tested.groupby("particle").head(1) if tested["particle"].nunique() >= count else tested
     places = candidates.sort_values("dose_e_per_A2").index.to_numpy()
     picked = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
@@ -100,7 +100,7 @@ def example_places(tested: pd.DataFrame, count: int) -> list[int]:
 
 
 def write_examples(path: Path, learner: Learner, data: ImageData, places: list[int]) -> None:
-    """Arrays noisy, truth, denoised (n, y, x) and their image rows, for the report."""
+    """Write the arrays noisy, truth and denoised, shape (n, y, x), and their image rows, for the report."""
     images = data.images("test")
     items = [images[place] for place in places]
     noisy, truth, electrons, rows = (

@@ -1,8 +1,8 @@
-"""Take the particles of one chunk from structure files of the user's own, in place of md.
+"""Take the particles of one chunk from the user's own structure files, in place of md.
 
-Reads extended XYZ, or anything else that ASE reads; the frames of all files, in order, are the particles. Writes what
-md writes: the manifest last, beside it chunk-N.extxyz. A frame that is not one whole particle of the two species keeps
-its slot, with the reason.
+Reads extended XYZ or any other format that ASE reads; the frames of all files, in order, are the particles. Writes the
+same files as `md`: chunk-N.extxyz and then the manifest. A frame that is not one whole particle of the two species
+keeps its slot, with the reason.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from alloyscope.store.structures import to_text
 
 
 def paths_of(patterns: Sequence[str]) -> list[Path]:
-    """Every file, patterns expanded in alphabetical order.
+    """Expand the patterns; the matches of each pattern are in alphabetical order.
 
     Raises:
-        ConfigError: a name or pattern fits no file.
+        ConfigError: a name or pattern matches no file.
     """
     found: list[Path] = []
     for pattern in patterns:
@@ -48,18 +48,18 @@ def paths_of(patterns: Sequence[str]) -> list[Path]:
 
 
 def frames(paths: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:
-    """Every frame with its origin, `name#frame`.
+    """Yield every frame with its origin, `name#frame`.
 
     Raises:
         ConfigError: a file is missing, damaged, or of a format that ASE does not read.
     """
     for path in paths:
         try:
-            # ASE asks a database when a name begins with postgres or mysql, and takes what follows @ for an index
+            # ASE takes a name that begins with postgres or mysql for a database, and the text after @ for an index
             frames_in = iread(path.resolve(), index=":", do_not_split_by_at_sign=True)
             for number, atoms in enumerate(frames_in):
                 yield f"{path.name}#{number}", atoms
-        except Exception as error:  # noqa: BLE001 - ASE's readers raise whatever their format makes them
+        except Exception as error:  # noqa: BLE001 - ASE's readers raise exceptions of many classes
             raise ConfigError(
                 f"particles.files: {path} cannot be read ({type(error).__name__}: {error}); must be extended XYZ or "
                 f"another format that ase.io reads, whole"
@@ -67,7 +67,7 @@ def frames(paths: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:
 
 
 def number_or_nan(value: object) -> float:
-    """A finite number, or NaN for whatever else a comment line holds."""
+    """The value as a finite number; NaN for any other content of a comment line."""
     try:
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -76,12 +76,12 @@ def number_or_nan(value: object) -> float:
 
 
 def structure_of(number: int, origin: str, atoms: Atoms) -> Structure:
-    """A frame as a snapshot: its largest cluster, centred; what lies apart is left out as if evaporated."""
+    """Make a snapshot of a frame: its largest cluster, centred; other atoms are left out as if evaporated."""
     kept = largest_cluster(atoms.positions)
     elements = tuple(symbol for symbol, inside in zip(atoms.get_chemical_symbols(), kept, strict=True) if inside)
     positions_A = np.asarray(atoms.positions[kept], dtype=np.float64)
     protocol = str(atoms.info.get("protocol", OWN))
-    energy = atoms.calc.results.get("energy") if atoms.calc else None  # where ASE puts a file's `energy`
+    energy = atoms.calc.results.get("energy") if atoms.calc else None  # ASE stores a file's `energy` there
     info = {
         "particle": number,
         "protocol": protocol if protocol in PROTOCOLS else OWN,
@@ -149,6 +149,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         required=True,
         metavar="X",
-        help="of the atoms in one cluster",
+        help="least fraction of the atoms that must be in one cluster",
     )
-    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="written last")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="manifest to write, last")

@@ -1,7 +1,7 @@
-"""Make the supporting film of amorphous carbon: a periodic block, quenched from the melt through LAMMPS.
+"""Make the supporting film of amorphous carbon: LAMMPS quenches a periodic block from the melt.
 
-Writes carbon.extxyz and, beside it, carbon.json: every check with its value, bounds and source. A block that fails one
-is not left behind.
+Writes carbon.extxyz and carbon.json, which lists every check with its value, bounds and source. When a check fails,
+nothing is written.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def run(*, film: FilmSection, seed: int, out: Path) -> None:
     """Write the block and its checks.
 
     Raises:
-        SimulationError: LAMMPS is absent, or what came out is not amorphous carbon; nothing is written.
+        SimulationError: LAMMPS is absent, or the block is not amorphous carbon; nothing is written.
     """
     watch = Stopwatch("film")
     lmp = load_lammps()
@@ -35,7 +35,7 @@ def run(*, film: FilmSection, seed: int, out: Path) -> None:
         log(f"{check.name}: {check.value:.4g} {check.unit}, {inside} {check.low:g} … {check.high:g}")
     if failed := [check.name for check in found if not check.passed]:
         raise SimulationError(
-            f"film: {', '.join(failed)} not those of amorphous carbon; "
+            f"film: {', '.join(failed)}: outside the bounds of amorphous carbon; "
             f"raise imaging.film.melt_ps or quench_ps, or edge_A, whose block holds {len(block.positions_A)} atoms"
         )
     write_text(out, film_text(block))

@@ -1,9 +1,9 @@
-"""Put the images through every physics gate before they are released.
+"""Test the images with every physics gate before they are released.
 
-Reads the hrtem tables and manifests, structures.parquet, and for a sample of images their shards and structures. The
-rotations of all images are tested, and that no particle equals one of another split; each image of the sample is made
-anew, with species swapped, slices halved, and by abTEM on a finer grid. Writes gates.json, every gate with its value
-and bounds, only if all have passed.
+Reads the tables and manifests of `hrtem`, structures.parquet and, for a sample of images, their shards and structures.
+Tests that the rotations of all images are uniform and that no particle equals a particle of another split. Simulates
+each image of the sample again, with species swapped, with half the slice thickness, and with abTEM on a finer grid.
+Writes gates.json, which lists every gate with its value and bounds, only if all gates have passed.
 """
 
 import argparse
@@ -49,23 +49,23 @@ def run(
     out: Path,
     film: Path | None = None,
 ) -> None:
-    """Ask every gate.
+    """Apply every gate.
 
     Args:
         images: Folder of the hrtem manifests, tables and shards.
         structures: Folder of the md manifests and structures.
         labels: Table of labels, structures.parquet.
-        chunks: Imaging chunks to release, from the first on.
-        capacity: Particles of a full imaging chunk.
-        md_capacity: Particles of a full md chunk.
-        sample: Images that are made anew.
+        chunks: Number of imaging chunks to release, from the first on.
+        capacity: Number of particles in a full imaging chunk.
+        md_capacity: Number of particles in a full md chunk.
+        sample: Number of images that are simulated again.
         seed: Seed of the campaign.
         imaging: Engine, grid, camera.
         out: gates.json.
         film: Block of carbon, for images that show a film.
 
     Raises:
-        GateError: lists every gate that failed; nothing is written.
+        GateError: a gate failed; the message lists all that did, and nothing is written.
         StoreError: an input is missing or damaged.
     """
     watch = Stopwatch("gates")
@@ -75,7 +75,7 @@ def run(
     found.ask("all images", gates.rotations_uniform, table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
     found.ask("all particles", gates.no_twins_across_splits, known[known["valid"]], KNOWN_BY)
 
-    # on the processor whatever made the images: the sample is small, and a second device is a second opinion
+    # The CPU makes the sample, whatever device made the images: the sample is small, and another device is a check.
     imager = imager_for(imaging.model_copy(update={"device": "cpu"}), film=read_film(film) if film else None)
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels)
     rows = whole_rows(images, sampled(table[table["valid"]], sample, seed)["image"].tolist(), shard)
@@ -97,7 +97,7 @@ def run(
 
 
 def asked_of(folder: Path, chunk: int) -> pd.DataFrame:
-    """What is asked of all images of a chunk, and no more: a million whole rows take 1.5 GB.
+    """Read the columns `ASKED` of all images of a chunk; a million whole rows would take 1.5 GB.
 
     Raises:
         StoreError: the chunk's manifest or table is missing or damaged.
@@ -107,20 +107,20 @@ def asked_of(folder: Path, chunk: int) -> pd.DataFrame:
 
 
 def sampled(valid: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """Rows of the images to examine, in order."""
+    """Choose the rows of the images to examine, in order."""
     chosen = rng_for("gates", seed).choice(len(valid), min(count, len(valid)), replace=False)
     return valid.iloc[np.sort(chosen)]
 
 
 def whole_rows(folder: Path, places: Sequence[int], shard: store.ShardShape) -> pd.DataFrame:
-    """Every column of the images at these places in the arrays, in their order."""
+    """Read every column of the images at these places in the arrays, in the order of the places."""
     chunks = sorted({place // shard.images for place in places})
     tables = [read_table(folder / table_name(chunk)) for chunk in chunks or [0]]
     return pd.concat(tables).set_index("image", drop=False).loc[list(places)]
 
 
 def read_particle(folder: Path, particle: int, md_capacity: int) -> Sequence[Structure]:
-    """Snapshots of one particle.
+    """Read the snapshots of one particle.
 
     Raises:
         StoreError: the chunk's files differ from its manifest, or do not hold the particle.
@@ -150,7 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunks", type=int, required=True, help="imaging chunks to release, from the first on")
     parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
     parser.add_argument("--md-capacity", type=int, required=True, help="particles of a full md chunk")
-    parser.add_argument("--sample", type=int, required=True, help="images to make anew")
+    parser.add_argument("--sample", type=int, required=True, help="number of images to simulate again")
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     add_section(parser, "imaging", ImagingSection)
     parser.add_argument("--film", type=Path, nargs="?", help="block of carbon, for images that show a film")

@@ -1,9 +1,9 @@
 """Simulate the HRTEM images of one imaging chunk: a whole shard of clean and noisy images.
 
-Reads the manifests and structures of the md chunks it covers. Writes one shard of `clean`, one of `counts` and, with
-imaging.store_waves, one of `wave` into images.zarr beside the manifest, a table with every drawn parameter of every
-image, and, last, the manifest. Particles that failed in md, or reach out of the field of view, keep their places: NaN
-and 0 in the arrays, valid False and the reason in the table.
+Reads the manifests and structures of the md chunks that the imaging chunk covers. Writes one shard of `clean`, one of
+`counts` and, with imaging.store_waves, one of `wave` into images.zarr beside the manifest; then a table with every
+drawn parameter of every image; and last the manifest. Particles that failed in `md`, or that extend beyond the field of
+view, keep their places: the arrays hold NaN or 0 there, and the table holds valid False and the reason.
 """
 
 import argparse
@@ -59,21 +59,21 @@ def run(
 
     Args:
         chunk: Number of the imaging chunk.
-        md_chunks: The md chunks it covers, in order.
+        md_chunks: The md chunks that it covers, in order.
         structures: Folder of their manifests and structures.
-        capacity: Particles of a full imaging chunk.
+        capacity: Number of particles in a full imaging chunk.
         seed: Seed of the campaign.
         imaging: Engine, grid, camera.
-        optics: Draws of the lens.
-        detector: Draws of dose and camera.
-        manifest: Written last; the data lie beside it.
+        optics: Distributions of the lens parameters.
+        detector: Distributions of dose and camera parameters.
+        manifest: Manifest to write, after all other files; the data lie beside it.
         film: Block of carbon, for the images that show a film.
-        device: Where images are computed, if not where `imaging.device` says.
-        checked_waves: Waves that are compared with abTEM's, if not as many as `imaging.checked_waves` says.
+        device: Device that computes the images (default: `imaging.device`).
+        checked_waves: Number of waves that are compared with abTEM's (default: `imaging.checked_waves`).
 
     Raises:
         ConfigError: the aperture is wider than the grid's band limit, waves of several snapshots or behind a film are
-            asked for, or images show a film and none is given.
+            asked for, or images show a film and no film is given.
         StoreError: an input is missing or damaged, or an output cannot be written.
         GateError: an image would be wrong.
     """
@@ -96,7 +96,7 @@ def run(
     used = imaging.model_copy(update={"device": device or imaging.device})  # the images are made from `imaging`
     imager = imager_for(used, band, read_film(film) if film else None)
     shard = store.ShardShape(capacity, imaging.views, imaging.pixels, band.size if band else 0)
-    # one thread: the products are small, and the last bits must not depend on the number of cores
+    # One thread is used: the matrix products are small, and the last bits must not depend on the number of cores.
     with threadpool_limits(1):
         arrays, seconds = make_images(imager, views, snapshots, shard, detector, seed)
         jobs = [(snapshots[view.particle], view) for view in views if view.particle in snapshots]
@@ -136,7 +136,7 @@ def planned_views(
     detector: DetectorSection,
     seed: int,
 ) -> list[View]:
-    """Every view of every slot, with the snapshots it averages.
+    """Draw every view of every slot, with the snapshots over which it averages.
 
     Raises:
         StoreError: a particle has fewer snapshots than the config asks for.
@@ -158,7 +158,7 @@ def planned_views(
 def outside_field(
     views: Sequence[View], snapshots: Mapping[int, Sequence[Structure]], field_A: float
 ) -> dict[int, str]:
-    """Particles that some view pushes out of the field of view, with the reason."""
+    """Find the particles that lie partly outside the field in some view; the values are the reasons."""
     found: dict[int, str] = {}
     for view in views:
         if view.particle in snapshots and view.particle not in found:
@@ -179,7 +179,11 @@ def make_images(
     detector: DetectorSection,
     seed: int,
 ) -> tuple[dict[str, NDArray[Any]], dict[int, float]]:
-    """Arrays of the shard, every view of a valid particle in its place; seconds spent per particle."""
+    """Simulate the images of the valid particles.
+
+    Returns:
+        Arrays of the shard, with every view of a valid particle in its place, and the seconds spent per particle.
+    """
     imaging = imager.imaging
     for particle, structures in snapshots.items():
         with at_particle(particle):
@@ -189,7 +193,7 @@ def make_images(
     jobs: list[Job] = [(snapshots[views[place].particle], views[place]) for place in places]
     seconds: dict[int, float] = {}
     last = time.perf_counter()
-    # progress comes first in the zip, so that it sees its end
+    # `progress` comes first in the zip, so that it is exhausted and reports its end.
     for (image, wave), place in zip(progress(imager.images_and_waves(jobs), len(jobs), "images"), places):
         view = views[place]
         arrays[store.CLEAN][place] = image
@@ -211,7 +215,7 @@ def make_images(
 
 
 def check_sample(imager: Imager, jobs: Sequence[Job], most: int, chunk: int, seed: int) -> None:
-    """Some of the chunk's waves against abTEM; abTEM's own need no such check."""
+    """Compare some of the chunk's waves with abTEM's; waves that abTEM made need no such check."""
     if imager.imaging.engine != "batched" or not jobs:
         return
     wanted = min(most, len(jobs))
@@ -222,7 +226,7 @@ def check_sample(imager: Imager, jobs: Sequence[Job], most: int, chunk: int, see
 
 
 def chunk_table(views: Sequence[View], slots: Sequence[Slot], chunk: int, capacity: int, n_views: int) -> pd.DataFrame:
-    """One row per image of the chunk's particles, those of failed particles included."""
+    """One row per image of the chunk's particles, including the failed ones."""
     table = store.views_table(views)
     slot_of = {slot.particle: slot for slot in slots}
     first = chunk * capacity * n_views
@@ -236,7 +240,7 @@ def chunk_table(views: Sequence[View], slots: Sequence[Slot], chunk: int, capaci
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunk", type=int, required=True, help="number of the imaging chunk")
-    parser.add_argument("--md-chunks", type=int, nargs="+", required=True, help="md chunks it covers, in order")
+    parser.add_argument("--md-chunks", type=int, nargs="+", required=True, help="md chunks that it covers, in order")
     parser.add_argument("--structures", type=Path, required=True, help="folder of md manifests and structures")
     parser.add_argument("--capacity", type=int, required=True, help="particles of a full imaging chunk")
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
@@ -244,8 +248,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_section(parser, "optics", OpticsSection)
     add_section(parser, "detector", DetectorSection)
     parser.add_argument("--film", type=Path, nargs="?", help="block of carbon, for images that show a film")
-    parser.add_argument("--device", choices=get_args(Device), help="where to compute (default: as `imaging` says)")
+    parser.add_argument("--device", choices=get_args(Device), help="device that computes (default: imaging.device)")
     parser.add_argument(
-        "--checked-waves", type=int, metavar="N", help="waves compared with abTEM's (default: as `imaging` says)"
+        "--checked-waves",
+        type=int,
+        metavar="N",
+        help="waves to compare with abTEM's (default: imaging.checked_waves)",
     )
     parser.add_argument("--manifest", type=Path, required=True, help="manifest to write")

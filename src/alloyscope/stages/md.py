@@ -1,9 +1,9 @@
-"""Run one md chunk: particles through LAMMPS in worker processes.
+"""Run the molecular dynamics of one md chunk: worker processes simulate its particles with LAMMPS.
 
-Writes the manifest last; beside it chunk-N.extxyz and the ledger chunk-N.ledger.jsonl. Started again after any kill,
-it redoes at most the particles that were in flight. A particle whose worker is killed is run again with the same
-seed: the result does not tell; killed again and again, the step ends. A particle that fails is tried again with a new
-seed, then recorded as failed with its reason.
+Writes the ledger chunk-N.ledger.jsonl, chunk-N.extxyz and, last, the manifest. When the stage is killed and started
+again, only the particles that were running are simulated again. When the worker of a particle is killed, the particle
+is run again with the same seed, so that its result is the same; after several such kills the stage ends with an error.
+A particle that fails is tried again with a new seed, and is in the end recorded as failed with its reason.
 """
 
 import argparse
@@ -33,14 +33,14 @@ from alloyscope.store.ledger import Entry, Ledger
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
 
-# How often an attempt is run again, with the same seed, after an end that says nothing of the particle.
-# ASSUME kills at random do not strike one particle four times; too little memory does, and says nothing of it either
+# How often an attempt is run again, with the same seed, after a failure that is not a property of the particle.
+# ASSUME random kills do not hit one particle four times; a lack of memory does, and is not a property of it either
 REPEATS = {"killed": 3, "hang": 1}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One particle's state in the queue."""
+    """State of one particle in the queue."""
 
     particle: Particle
     attempt: int = 0
@@ -51,7 +51,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class ChunkSettings:
-    """What all particles of a chunk have in common."""
+    """Settings that all particles of a chunk share."""
 
     md: MdSection
     wall_limit_s: float
@@ -60,7 +60,7 @@ class ChunkSettings:
     seed: int
 
     def entries(self, particles: list[Particle], workers: int) -> Iterator[Entry]:
-        """Simulate particles, yielding each as it ends for good."""
+        """Simulate particles; yield each when it is valid or has used up its attempts."""
         waiting = deque(Trial(planned) for planned in particles)
         running: dict[int, Trial] = {}
         with WorkerPool(workers, self.wall_limit_s) as pool:
@@ -85,7 +85,7 @@ class ChunkSettings:
                     yield result
 
     def _probe(self, pool: WorkerPool) -> None:
-        """Eight atoms for ten steps: a broken LAMMPS or table must stop the step, not use up every attempt."""
+        """Run eight atoms for ten timesteps: a broken LAMMPS or table must stop the stage, not use up all attempts."""
         element = self.parameters.elements[0]
         r0_A = self.parameters.pair(element, element).r0_A
         cube = r0_A * np.stack(np.meshgrid(*[[0.0, 1.0]] * 3), axis=-1).reshape(-1, 3)
@@ -102,7 +102,7 @@ class ChunkSettings:
                 break
         raise SimulationError(
             f"LAMMPS cannot run with {self.potential} ({failure.kind}: {failure.reason}); "
-            f"alloyscope doctor checks LAMMPS; a damaged table is made again after it is deleted"
+            f"check LAMMPS with alloyscope doctor; if the table is damaged, delete it and run snakemake again"
         )
 
     def _judge(self, trial: Trial, outcome: Trajectory | RunFailure) -> Entry | Trial:
@@ -113,8 +113,8 @@ class ChunkSettings:
                 return replace(trial, ended=(*trial.ended, outcome.kind))
             if outcome.kind == "killed":
                 raise SimulationError(
-                    f"{reason}, {REPEATS['killed'] + 1} times over: something else ends the workers, most likely a "
-                    f"lack of memory; give the job more of it and run snakemake again; finished particles are kept"
+                    f"{reason}, {REPEATS['killed'] + 1} times over: the workers are killed, most likely for lack of "
+                    f"memory; give the job more memory and run snakemake again; finished particles are kept"
                 )
         else:
             seconds = trial.seconds + outcome.seconds
@@ -140,7 +140,7 @@ class ChunkSettings:
 
 
 def snapshots(planned: Particle, trajectory: Trajectory) -> Iterator[Structure]:
-    """The particle in each snapshot: its largest cluster, centred; evaporated atoms are left out."""
+    """Yield the particle in each snapshot: its largest cluster, centred; evaporated atoms are left out."""
     for number, (positions_A, energy_eV) in enumerate(
         zip(trajectory.positions_A, trajectory.potential_energy_eV, strict=True)
     ):
@@ -216,10 +216,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, required=True, metavar="N", help="seed of the campaign")
     add_section(parser, "particles", ParticlesSection)
     add_section(parser, "md", MdSection)
-    parser.add_argument("--potential-set", required=True, metavar="SET", help="parameter set (start distances)")
+    parser.add_argument("--potential-set", required=True, metavar="SET", help="parameter set, for start distances")
     parser.add_argument("--potential", type=Path, required=True, metavar="FILE", help="eam/fs table")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes, one core each")
     parser.add_argument(
-        "--wall-limit-s", type=float, metavar="S", help="a run that takes longer is hung (default: as `md` says)"
+        "--wall-limit-s",
+        type=float,
+        metavar="S",
+        help="time after which a particle's run counts as hung (default: md.wall_limit_s)",
     )
-    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="written last")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="manifest to write, last")

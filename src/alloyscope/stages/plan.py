@@ -1,8 +1,8 @@
 """Write the table of planned particles.
 
-Takes the whole config as JSON. Writes one row per particle (Parquet): id, chunk, protocol, counts, split, seed; and
-campaign.json beside it, the resolved config, which `alloyscope status` reads. Nothing computes from these files: each
-stage works out its own particles from the config.
+Takes the whole config as JSON. Writes a Parquet table with one row per particle (id, chunk, protocol, counts, split,
+seed) and, beside it, campaign.json with the resolved config, which `alloyscope status` reads. No stage computes from
+these files: each stage derives its particles from the config.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def planned(config: Config) -> pd.DataFrame:
     seed, first, second = config.campaign.seed, *config.particles.species
     rows = []
     for number in progress(range(config.campaign.n_particles), config.campaign.n_particles, "particles"):
-        protocol, counts = OWN, (0, 0)  # of a user's own structure nothing is known before it is read
+        protocol, counts = OWN, (0, 0)  # nothing is known about a user's structure before it is read
         if config.particles.source == "md":
             particle = planned_particle(number, config.particles, seed)
             protocol, counts = particle.protocol, particle.counts

@@ -1,8 +1,8 @@
-"""Write the eam/fs table of a parameter set and validate it through LAMMPS.
+"""Write the eam/fs table of a parameter set and validate it with LAMMPS.
 
-Writes DIR/<set>.eam.fs, DIR/validation.json and DIR/validation.svg: every check with its value, reference, tolerance
-and reason. A table that misses the formula or a reference computed with the same parameters is not left behind; a
-miss of an experiment is a limit of the model, reported and kept.
+Writes DIR/<set>.eam.fs, DIR/validation.json and DIR/validation.svg. The latter two show every check with its value,
+reference, tolerance and reason. When the table deviates from the formula, or from a reference that was computed with
+the same parameters, nothing is written. A deviation from an experiment is a limit of the model and is only reported.
 """
 
 import argparse
@@ -37,7 +37,11 @@ from alloyscope.store.atomic import write_json, write_text, writing
 
 
 def validate(text: str, settings: PotentialSection, references: Sequence[Path] = ()) -> tuple[list[Check], list[Curve]]:
-    """Every check of a table, through LAMMPS, and its error for two atoms against their distance."""
+    """Check a table with LAMMPS.
+
+    Returns:
+        Every check, and the error of the table for two atoms as a function of their distance.
+    """
     parameters = parameter_set(settings.set)
     clusters = [found] if (found := packaged_clusters(parameters)) else []
     clusters += [read_clusters(path, parameters) for path in references]
@@ -61,7 +65,7 @@ def run(*, potential: PotentialSection, out: Path, references: Sequence[Path] = 
     """Write the table, validation.json and validation.svg.
 
     Raises:
-        SimulationError: the table misses the formula or a computed reference; nothing is written.
+        SimulationError: the table deviates from the formula or from a computed reference; nothing is written.
     """
     watch = Stopwatch("potential")
     parameters = parameter_set(potential.set)
@@ -73,7 +77,7 @@ def run(*, potential: PotentialSection, out: Path, references: Sequence[Path] = 
     if failed := [check.name for check in checks if not check.passed and check.kind != "experiment"]:
         raise SimulationError(
             f"potential set {parameters.name}: the table fails {', '.join(failed)}; "
-            f"raise potential.n_r or n_rho, or mend the set's parameters or references"
+            f"raise potential.n_r or n_rho, or correct the set's parameters or references"
         )
     write_text(out / f"{parameters.name}.eam.fs", text)
     rows = [asdict(check) | {"passed": check.passed} for check in checks]
@@ -95,7 +99,7 @@ def run(*, potential: PotentialSection, out: Path, references: Sequence[Path] = 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_section(parser, "potential", PotentialSection, required=False)
     parser.add_argument(
-        "--set", metavar="SET", help="parameter set, or the path of a YAML file (default: --potential's)"
+        "--set", metavar="SET", help="parameter set, or the path of a YAML file (default: that of --potential)"
     )
     parser.add_argument(
         "--references", type=Path, nargs="+", default=(), metavar="FILE", help="more reference clusters (JSON)"

@@ -1,9 +1,9 @@
-"""Write the report: one self-contained page with the campaign's results, and summary.txt with the same in a few lines.
+"""Write the report: one self-contained page with the campaign's results, and summary.txt with the main results.
 
-Reads the folder of a campaign: checks of the potential, the table of particles, the released image set, and for each
-task that was evaluated its learning curve, scores and predictions. What the run cost stands on its own page, run.html,
-which is made as well (`alloyscope account` makes it alone). A task that was not evaluated has no section; a missing or
-damaged input is an error.
+Reads from the folder of a campaign the checks of the potential, the table of particles, the released image set and, for
+each evaluated task, its learning curve, scores and predictions. Also writes run.html, the page on the cost of the run,
+which `alloyscope account` writes alone. A task that was not evaluated has no section; a missing or damaged input is an
+error.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Write the page on structures: how many there are, how they are ordered, what failed, and typical ones in pictures.
+"""Write the page on structures: their number, chemical order and failures, and pictures of typical particles.
 
-Reads the table of particles and, of the structure files beside it, those that hold the particles to be shown; so it
-can be made as soon as the structures are there. The pictures are drawn by LAMMPS.
+Reads the table of particles and the structure files that hold the particles to be shown. It needs no images, so the
+page can be written as soon as the structures are labelled. LAMMPS draws the pictures.
 """
 
 import argparse
@@ -18,17 +18,17 @@ def run(*, structures: Path, labels: LabelsSection, out: Path) -> None:
 
     Args:
         structures: Table of particles; the structure files lie beside it.
-        labels: How they were labelled.
+        labels: Settings of the labels.
         out: Page to write.
 
     Raises:
         StoreError: an input is missing or damaged, or no particle is valid.
-        SimulationError: LAMMPS cannot draw.
+        SimulationError: LAMMPS cannot draw a picture.
     """
     write_page(structures, labels, out, Stopwatch("statistics"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--structures", type=Path, required=True, help="structures.parquet, the structures beside it")
+    parser.add_argument("--structures", type=Path, required=True, help="structures.parquet, beside the structures")
     add_section(parser, "labels", LabelsSection)
     parser.add_argument("--out", type=Path, required=True, help="page to write, statistics.html")

@@ -1,8 +1,8 @@
 """Label every particle in one table.
 
 Reads the manifests and tables of the described chunks and compares each table with its checksum. Writes one row per
-planned particle: what the step `describe` found, its split and its labels; a failed particle keeps its row and its
-reason. Beside the table stands a JSON file of the same name with counts and provenance.
+planned particle with the columns of the stage `describe`, its split and its labels; a failed particle keeps its row and
+its reason. Beside the table stands a JSON file of the same name with counts and provenance.
 """
 
 import argparse
@@ -46,16 +46,16 @@ def run(
 
     Args:
         descriptors: Folder of the described chunks.
-        n_chunks: Imaging chunks of the campaign.
-        capacity: Particles of a full imaging chunk.
+        n_chunks: Number of imaging chunks of the campaign.
+        capacity: Number of particles in a full imaging chunk.
         seed: Seed of the campaign.
-        particles: What was planned.
+        particles: Section of the plan.
         splits: Shares of the splits.
-        labels: What orders a particle.
-        out: Table to write; its account stands beside it.
+        labels: Criterion of the label `ordering`.
+        out: Table to write; its account is written beside it.
 
     Raises:
-        StoreError: a chunk is missing, damaged, of another plan, or holds other particles than its manifest says.
+        StoreError: a chunk is missing, damaged, of another plan, or holds other particles than its manifest lists.
     """
     watch = Stopwatch("structures")
     numbers = finished(descriptors, n_chunks)
@@ -84,22 +84,22 @@ def run(
 
 
 def require_no_hole(table: pd.DataFrame, folder: Path, capacity: int) -> None:
-    """Every particle up to the last has a row.
+    """Check that every particle up to the last one has a row.
 
     Raises:
-        StoreError: one has none; names its chunk.
+        StoreError: a particle has no row; the message names its chunk.
     """
     absent = np.flatnonzero(table["particle"].to_numpy() != np.arange(len(table)))
     if len(absent):
         particle = int(absent[0])
         raise StoreError(
-            f"{folder}: no row for particle {particle}, though later ones have theirs; "
+            f"{folder}: no row for particle {particle}, but rows for later particles; "
             f"{to_mend(folder, particle // capacity)}"
         )
 
 
 def labelled(table: pd.DataFrame, splits: SplitsSection, labels: LabelsSection, seed: int) -> pd.DataFrame:
-    """The table with split and labels; a failed particle has none of the latter."""
+    """Add split and labels to the table; a failed particle gets a split, but no labels."""
     protocols = table["protocol"].where(table["valid"])
     eta, d_com_over_Rg = (table[name].to_numpy(np.float64) for name in ("eta", "d_com_over_Rg"))
     return table.assign(

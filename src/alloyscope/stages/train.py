@@ -1,8 +1,8 @@
-"""Train the network of one task; killed and started again, it goes on from its last whole epoch.
+"""Train the network of one task; a killed training resumes after its last complete epoch.
 
-Reads the released image set (dataset.json with images.parquet and images.zarr beside it). Learns on the split train and
-keeps the weights that score best on the split validation. Writes into --out: last.ckpt after every epoch (all that is
-needed to go on), best.ckpt (weights), metrics.csv (a row per epoch) and, last, run.json.
+Reads the released image set (dataset.json with images.parquet and images.zarr beside it). Trains on the training split
+and keeps the weights with the lowest loss on the validation split. Writes into --out: last.ckpt after every epoch (all
+that is needed to resume), best.ckpt (weights), metrics.csv (one row per epoch) and, last, run.json.
 """
 
 import argparse
@@ -38,14 +38,14 @@ LAST, BEST, METRICS, RUN = "last.ckpt", "best.ckpt", "metrics.csv", "run.json"
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoints written aside and renamed; Lightning's own pass through a temporary folder on another disk."""
+    """Writes checkpoints aside and renames them; Lightning itself would use a temporary folder on another disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         save_checkpoint(Path(path), checkpoint)
 
 
 class Keeper(Checkpoint):
-    """After every epoch: one row of metrics, the best weights so far, then last.ckpt, which holds both as well."""
+    """Keeps, after every epoch, a row of metrics and the best weights so far, and writes both into last.ckpt."""
 
     def __init__(self, folder: Path, task: str) -> None:
         self.folder, self.task = folder, task
@@ -92,7 +92,7 @@ def metrics_csv(rows: list[dict[str, float]]) -> str:
 
 
 def resumable(path: Path, wanted: str) -> dict[str, Any] | None:
-    """The checkpoint to go on from, or None when there is none of this digest."""
+    """The checkpoint to resume from; None when there is no checkpoint of this digest."""
     if not path.exists():
         return None
     try:
@@ -135,14 +135,14 @@ def fit(learner: Learner, data: ImageData, out: Path, resume: bool) -> None:
         try:
             trainer.fit(learner, datamodule=data, ckpt_path=out / LAST if resume else None, weights_only=True)
         except SIGTERMException:
-            # preempted: Lightning ends after the batch, but with exit code 0
+            # After SIGTERM (preemption) Lightning stops after the batch, but with exit code 0.
             epoch = trainer.current_epoch + 1
-            log(f"{learner.card.task}: ended by SIGTERM in epoch {epoch}; snakemake again goes on there")
+            log(f"{learner.card.task}: ended by SIGTERM in epoch {epoch}; run snakemake again to resume there")
             raise SystemExit(128 + signal.SIGTERM) from None
 
 
 def clear(out: Path) -> None:
-    """Remove what an earlier training with other settings left."""
+    """Remove the files of an earlier training with other settings."""
     try:
         for name in (RUN, BEST, METRICS, LAST):
             (out / name).unlink(missing_ok=True)
@@ -163,16 +163,16 @@ def run(
     """Train one network.
 
     Args:
-        task: Its name.
-        seed: Of weights, order and fresh noise.
+        task: Name of the task.
+        seed: Seed of weights, order of the images and fresh noise.
         dataset: dataset.json of the image set.
         settings: Section of the task.
-        detector: Draws of dose and camera, for fresh noise.
-        loader_workers: Processes that read images.
+        detector: Distributions of dose and camera parameters, for fresh noise.
+        loader_workers: Number of processes that read images.
         out: Folder of this run.
 
     Raises:
-        ConfigError: the settings are faulty, the images do not fit the network, or the loss became infinite.
+        ConfigError: the settings are faulty, the images do not fit the network, or the loss is not finite.
         ContractError: a split is empty, or a label is missing.
         StoreError: an input is missing or damaged, or an output cannot be written.
     """
@@ -207,7 +207,7 @@ def finish(out: Path, card: Card, released: Released, watch: Stopwatch) -> None:
     )
     write_text(out / METRICS, metrics_csv(rows))
     record = watch.record()
-    record["gpu"] = record["gpu"] or state.get("gpu")  # with nothing left to train this process has touched none
+    record["gpu"] = record["gpu"] or state.get("gpu")  # a process with no epoch left to train has used no GPU
     write_json(
         out / RUN,
         {
@@ -245,6 +245,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="processes that read images",
+        help="number of processes that read images",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this run")

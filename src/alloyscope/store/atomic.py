@@ -1,4 +1,4 @@
-"""Write aside, then rename: a file exists only if it is whole."""
+"""Atomic writing: a file is written under another name and then renamed, so it exists only if it is complete."""
 
 import errno
 import hashlib
@@ -14,12 +14,12 @@ from alloyscope.errors import StoreError
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; renamed to it when the block ends well, removed when it does not.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, and remove it if not.
 
     Raises:
         StoreError: the folder cannot be written, or no space is left.
     """
-    # one name, not one per process: what a killed run left is overwritten by the next
+    # All processes use the same name, so that the next run overwrites what a killed run left.
     aside = path.with_name(f".{path.name}.aside")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def refused(path: Path | str, error: OSError, kept: str = "nothing was replaced") -> str:
-    """What could not be written, why, what is left and, on a full disk, what to do."""
+    """Message that a file could not be written: the reason, what is kept and, on a full disk, what to do."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     what_to_do = "; the disk is full: make room and run snakemake again" if full else ""
     return f"{path}: cannot be written ({error.strerror or error}); {kept}{what_to_do}"
@@ -54,7 +54,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        StoreError: missing, truncated, or not an object.
+        StoreError: the file is missing or truncated, or holds no object.
     """
     try:
         content = json.loads(path.read_text())
@@ -81,5 +81,5 @@ def checksum(path: Path) -> str:
 
 
 def digest(*texts: str) -> str:
-    """Short digest of what a result depends on: sections as JSON, checksums of inputs, recipes."""
+    """Short digest of the inputs of a result: sections as JSON, checksums of files, recipes."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

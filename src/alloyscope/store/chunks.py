@@ -1,4 +1,4 @@
-"""Chunks of a stage, each with its manifest: which are finished, and whether they hold what they must."""
+"""The finished chunks of a stage, and checks of their files and particles against their manifests."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -16,7 +16,7 @@ from alloyscope.store.manifests import Manifest, Slot, manifest_name, to_mend
 from alloyscope.store.structures import by_particle, read_structures
 from alloyscope.store.tables import read_table
 
-HASHING_THREADS = 4  # hashlib releases the interpreter lock; a file system answers several readers faster than one
+HASHING_THREADS = 4  # hashlib releases the interpreter lock, and a file system serves several readers faster than one
 
 
 def structures_name(chunk: int) -> str:
@@ -37,10 +37,10 @@ def read_all(folder: Path, chunks: Iterable[int]) -> list[Manifest]:
 
 
 def require_one_setting(manifests: Sequence[Manifest], folder: Path) -> None:
-    """Chunks that are released together were made with the same settings.
+    """Check that chunks that are released together were made with the same settings.
 
     Raises:
-        StoreError: they were not; names the odd ones.
+        StoreError: the settings differ; the message names the chunks in the minority.
     """
     counts = Counter(manifest.settings for manifest in manifests)
     if len(counts) > 1:
@@ -53,10 +53,10 @@ def require_one_setting(manifests: Sequence[Manifest], folder: Path) -> None:
 
 
 def require_particles(slots: Sequence[Slot], chunk: int, capacity: int, folder: Path) -> None:
-    """The slots of md chunks are the particles of this imaging chunk, in order, none left out.
+    """Check that the slots of md chunks are the particles of this imaging chunk, in order and complete.
 
     Raises:
-        StoreError: they are not.
+        StoreError: particles are missing, in excess, or in another order.
     """
     got = [slot.particle for slot in slots]
     first = chunk * capacity
@@ -68,10 +68,10 @@ def require_particles(slots: Sequence[Slot], chunk: int, capacity: int, folder: 
 
 
 def finished(folder: Path, n_chunks: int) -> list[int]:
-    """The chunks that a fan-in step works on: the first `n_chunks`, all of which must be finished.
+    """Numbers of the first `n_chunks` chunks, on which a stage without chunks works; all must be finished.
 
     Raises:
-        StoreError: manifests are missing; names the first of them.
+        StoreError: manifests are missing; the message names the first of them.
     """
     found = present(folder, n_chunks)
     if len(found) < n_chunks:
@@ -84,10 +84,10 @@ def finished(folder: Path, n_chunks: int) -> list[int]:
 
 
 def verify_all(manifests: Sequence[Manifest], folder: Path) -> None:
-    """Every file of every chunk has the checksum of its manifest.
+    """Compare every file of every chunk with the checksum in its manifest.
 
     Raises:
-        StoreError: one has not; names the first, by chunk.
+        StoreError: a file is missing or differs; the message names the first one, by chunk.
     """
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         checks = pool.map(lambda manifest: manifest.verify(folder), manifests)
@@ -96,7 +96,7 @@ def verify_all(manifests: Sequence[Manifest], folder: Path) -> None:
 
 
 def snapshots_in(manifest: Manifest, folder: Path) -> dict[int, list[Structure]]:
-    """The snapshots of each valid particle of an md chunk, in order.
+    """Read the snapshots of each valid particle of an md chunk, in order.
 
     Raises:
         StoreError: the file differs from its manifest, or holds other particles.
@@ -120,18 +120,18 @@ def rows_in(
     views: int = 1,
     beside: Collection[str] = (),
 ) -> pd.DataFrame:
-    """The table of a chunk: `views` rows for every particle of its manifest, in order.
+    """Read the table of a chunk: `views` rows for every particle of its manifest, in order.
 
     Args:
-        manifest: Of the chunk; its files are not hashed here.
-        folder: Where it stands.
-        capacity: Particles of a full chunk.
-        columns: Of the table.
-        views: Rows of each particle.
+        manifest: Manifest of the chunk; its files are not hashed here.
+        folder: Folder of the manifest.
+        capacity: Number of particles in a full chunk.
+        columns: Columns of the table.
+        views: Number of rows of each particle.
         beside: Files that the manifest lists beside the table.
 
     Raises:
-        StoreError: files, columns or rows are others.
+        StoreError: files, columns or rows differ from these.
     """
     path, mend = folder / table_name(manifest.chunk), to_mend(folder, manifest.chunk)
     if manifest.files.keys() != (expected := {path.name, *beside}):

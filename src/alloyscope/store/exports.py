@@ -1,7 +1,7 @@
-"""Images as files that other programs open: HDF5, PNG, TIFF, with pixel size and every parameter.
+"""Images in formats that other programs read: HDF5, PNG, TIFF, with pixel size and every parameter.
 
-HDF5 groups follow HyperSpy's file format 3.3, so that HyperSpy shows pixel size and units; the datasets stand under
-plain names as well, as links to the same bytes.
+HDF5 groups follow HyperSpy's file format 3.3, so that HyperSpy shows pixel size and units. The datasets also have plain
+names, which link to the same data.
 """
 
 import json
@@ -19,18 +19,18 @@ from alloyscope.store.atomic import writing
 from alloyscope.store.images import DIMENSIONS, Stack
 
 TOGETHER = 256  # images copied at once
-IMAGEJ = "ImageJ=1.54f"  # the first line by which ImageJ and HyperSpy know that resolution is in `unit`
-RESOLUTION, UNIT_NONE = 10**6, 1  # denominator of TIFF's rational numbers; resolution unit "none": see `unit`
+IMAGEJ = "ImageJ=1.54f"  # with this first line, ImageJ and HyperSpy read the resolution in `unit`
+RESOLUTION, UNIT_NONE = 10**6, 1  # denominator of TIFF's rational numbers; resolution unit "none": see IMAGEJ
 
 
 def write_hdf5(path: Path, stacks: Mapping[str, Stack], table: pd.DataFrame, attributes: Mapping[str, Any]) -> None:
-    """One HDF5 file: a dataset per array, (image, y, x), and a dataset per column of the table under `images/`.
+    """Write one HDF5 file: a dataset per array, (image, y, x), and a dataset per column of the table under `images/`.
 
     Args:
-        path: The file.
+        path: File to write.
         stacks: Arrays by name.
-        table: Rows of images.parquet; its column `image` says which images are written, in this order.
-        attributes: Of the file.
+        table: Rows of images.parquet; the images in its column `image` are written, in this order.
+        attributes: Attributes of the file.
 
     Raises:
         StoreError: a shard is missing or damaged, or the file cannot be written.
@@ -57,7 +57,7 @@ def write_hdf5(path: Path, stacks: Mapping[str, Stack], table: pd.DataFrame, att
 
 
 def _describe_for_hyperspy(file: h5py.File, data: h5py.Dataset, name: str, pixel_size_A: float) -> None:
-    """`Experiments/<name>`: a link to the data, and its axes."""
+    """Write the group `Experiments/<name>`: a link to the data, and its axes."""
     signal = file.create_group(f"Experiments/{name}")
     signal["data"] = data
     signal.attrs.update({"package": "", "package_version": ""})
@@ -82,15 +82,15 @@ def _describe_for_hyperspy(file: h5py.File, data: h5py.Dataset, name: str, pixel
 
 
 def write_png(path: Path, image: NDArray[Any], bits: int, pixel_size_A: float, record: Mapping[str, Any]) -> None:
-    """One grey image; a text chunk says what its levels mean: value = value_at_0 + level × value_per_level.
+    """Write one grey image, whose text chunks give the scale: value = value_at_0 + level × value_per_level.
 
-    Counts in 16 bits are the counts themselves; everything else spans the image's own range.
+    In 16 bits, counts are stored unchanged; all other images are scaled to their own range.
 
     Args:
-        path: The file.
+        path: File to write.
         image: Counts or intensity, shape (height, width).
-        bits: 8 or 16.
-        pixel_size_A: Pixel edge [Å]; PNG's own resolution has no room for it.
+        bits: Bits per pixel, 8 or 16.
+        pixel_size_A: Pixel edge [Å], stored as text, because PNG's own resolution cannot represent it.
         record: The image's row of images.parquet.
     """
     low, step = 0.0, 1.0
@@ -108,10 +108,10 @@ def write_png(path: Path, image: NDArray[Any], bits: int, pixel_size_A: float, r
 
 
 def write_tiff(path: Path, image: NDArray[Any], pixel_size_A: float, record: Mapping[str, Any]) -> None:
-    """One image as it is, uint16 or float32; resolution in pixels per Å, as ImageJ, HyperSpy and tifffile read it.
+    """Write one image unscaled, as uint16 or float32, with its resolution as ImageJ, HyperSpy and tifffile read it.
 
     Args:
-        path: The file.
+        path: File to write.
         image: Counts or intensity, shape (height, width).
         pixel_size_A: Pixel edge [Å].
         record: The image's row of images.parquet.

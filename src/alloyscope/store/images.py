@@ -1,8 +1,9 @@
 """The image store: one Zarr v3 group, one shard per imaging chunk, and the table of its images.
 
-A chunk writes its shard as a one-shard array aside and renames the shard file to its place in the shared array.
-`write_metadata`, which the `dataset` step alone calls, makes the shared arrays readable; their shape follows from the
-chunks present. A missing shard reads as the fill value, NaN for `clean` and `wave` and 0 for `counts`.
+A chunk writes its shard as a one-shard array in a temporary folder and renames the shard file to its place in the
+shared array. `write_metadata`, which only the stage `dataset` calls, makes the shared arrays readable; their shape
+follows from the finished chunks. Zarr reads a missing shard as the fill value: NaN for `clean` and `wave`, 0 for
+`counts`.
 """
 
 import os
@@ -28,13 +29,13 @@ from alloyscope.store.manifests import manifest_name
 from alloyscope.store.shards import read_rows
 from alloyscope.store.tables import Columns
 
-INNER_IMAGES = 8  # images read together; the largest divisor of a shard's images below this
+INNER_IMAGES = 8  # an inner chunk holds the largest divisor of a shard's number of images up to this
 CLEAN, COUNTS, WAVE = "clean", "counts", "wave"
 DTYPES = {CLEAN: "float16", COUNTS: "uint16", WAVE: "complex64"}
 FILL = {CLEAN: float("nan"), COUNTS: 0, WAVE: complex("nan+nanj")}
 DIMENSIONS = ("image", "y", "x")
 
-VECTORS = {  # fields of View that are several columns
+VECTORS = {  # fields of View that take several columns
     "rotation": ("rotation_x", "rotation_y", "rotation_z", "rotation_w"),
     "shift_A": ("shift_y_A", "shift_x_A"),
     "film_offset": ("film_x", "film_y", "film_z"),
@@ -58,7 +59,7 @@ CHUNK_COLUMNS: Columns = {
 
 @dataclass(frozen=True)
 class ShardShape:
-    """What a shard holds: `capacity` particles in `views` views of `pixels`², their waves on `wave_grid`² if not 0."""
+    """Shape of a shard: `capacity` particles in `views` images of `pixels`² each; waves of `wave_grid`², 0 for none."""
 
     capacity: int
     views: int
@@ -85,7 +86,7 @@ class ShardShape:
         return shapes | ({WAVE: (self.images, self.wave_grid, self.wave_grid)} if self.wave_grid else {})
 
     def empty(self) -> dict[str, NDArray[Any]]:
-        """Every array of a shard, filled with what stands for no image."""
+        """Every array of a shard, filled with the fill value, which means that there is no image."""
         return {name: np.full(shape, FILL[name], DTYPES[name]) for name, shape in self.arrays.items()}
 
 
@@ -95,7 +96,7 @@ def shard_name(array: str, chunk: int) -> str:
 
 
 def metadata_name(array: str) -> str:
-    """Path of an array's metadata relative to the stage's folder; of the group's for ""."""
+    """Path of an array's metadata relative to the stage's folder; "" gives that of the group."""
     return (Path("images.zarr") / array / "zarr.json").as_posix()
 
 
@@ -108,7 +109,7 @@ def _create(store: Path, name: str, n_images: int, shard: ShardShape, attributes
         shards=whole,
         chunks=(shard.inner[0], *whole[1:]),
         dtype=DTYPES[name],
-        # the checksum makes a flipped byte in a payload an error; the shard index carries a crc32c of its own
+        # With the checksum, a flipped byte in a payload is an error; the shard index has its own crc32c.
         compressors=ZstdCodec(level=1, checksum=True),
         fill_value=FILL[name],
         dimension_names=DIMENSIONS,
@@ -121,7 +122,7 @@ def _create(store: Path, name: str, n_images: int, shard: ShardShape, attributes
 @contextmanager
 def _folder_aside(folder: Path, name: str) -> Iterator[Path]:
     aside = folder / f".{name}.aside"
-    shutil.rmtree(aside, ignore_errors=True)  # what a killed run left
+    shutil.rmtree(aside, ignore_errors=True)  # left by a killed run
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -132,19 +133,19 @@ def _folder_aside(folder: Path, name: str) -> Iterator[Path]:
 
 
 def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, NDArray[Any]]) -> list[str]:
-    """Write a chunk's images; each array's shard appears whole or not at all.
+    """Write a chunk's images; the shard of each array is written atomically.
 
     Args:
         folder: Folder of the stage (`hrtem/`).
         chunk: Chunk number.
         shard: Shape of every shard of the store.
-        images: The arrays of `shard.arrays`, in their shapes. Shards that the chunk has of others are removed.
+        images: The arrays of `shard.arrays`, in their shapes. The chunk's shards of other arrays are removed.
 
     Returns:
         Names of the shard files, relative to `folder`.
 
     Raises:
-        ContractError: wrong arrays, shape or dtype.
+        ContractError: arrays, shapes or dtypes are wrong.
         StoreError: the folder cannot be written, or no space is left.
     """
     shapes = shard.arrays
@@ -158,7 +159,7 @@ def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, N
             _create(aside, name, shard.images, shard, {})[:] = array
             with whole[name].open("rb") as handle:
                 os.fsync(handle.fileno())
-        # moved only when all are whole: a full disk in the middle replaces nothing
+        # Shards are moved only when all are complete, so that a full disk replaces none.
         for name in images:
             place = folder / shard_name(name, chunk)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, N
 
 
 def read_unreleased(folder: Path, chunk: int, shard: ShardShape, name: str, place: int) -> NDArray[Any]:
-    """One image of a finished chunk before the shared arrays have metadata; `place` counts from the chunk's first.
+    """Read one image of a finished chunk, without the metadata of the shared arrays; `place` counts within the chunk.
 
     Raises:
         StoreError: the shard is missing or damaged.
@@ -191,11 +192,11 @@ def read_unreleased(folder: Path, chunk: int, shard: ShardShape, name: str, plac
 
 
 def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: dict[str, dict[str, Any]]) -> None:
-    """Write the metadata of the shared arrays, shards untouched.
+    """Write the metadata of the shared arrays; shards are not touched.
 
     Args:
         folder: Folder of the stage.
-        n_chunks: Last chunk present + 1.
+        n_chunks: Number of the last finished chunk + 1.
         shard: Shape of every shard.
         attributes: Attributes of the group (key "") and of each array.
 
@@ -215,22 +216,22 @@ def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: d
 
 
 def open_array(folder: Path, name: str) -> Any:
-    """The shared array `clean`, `counts` or `wave`, read-only.
+    """Open the shared array `clean`, `counts` or `wave`, read-only.
 
     Raises:
-        StoreError: the store has no metadata yet, or they are damaged.
+        StoreError: the metadata of the store are missing or damaged.
     """
     try:
         return zarr.open_array(store=folder / "images.zarr", path=name, mode="r")
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise StoreError(
-            f"{folder / 'images.zarr' / name}: no readable array ({error}); run the dataset step first"
+            f"{folder / 'images.zarr' / name}: no readable array ({error}); run the stage `dataset` first"
         ) from None
 
 
 @dataclass(frozen=True)
 class Stack:
-    """One array of the store, (image, y, x). What zarr would read as fill values, or as a traceback, is an error here.
+    """One array of the store, (image, y, x). A missing or damaged shard is a StoreError.
 
     Attributes:
         folder: Folder of the stage (`hrtem/`).
@@ -251,20 +252,20 @@ class Stack:
         return tuple(self.array.shape)
 
     def check(self, rows: NDArray[np.int64]) -> None:
-        """Every shard that the rows need is there.
+        """Check that every shard that holds one of the rows exists.
 
         Raises:
-            StoreError: names the first that is not.
+            StoreError: a shard is missing; the message names the first one.
         """
         for chunk in np.unique(rows // self.array.shards[0]).tolist():
             with self._shard(chunk):
                 pass
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Images of the rows, in their order.
+        """Read the images of the rows, in the order of the rows.
 
         Raises:
-            StoreError: a shard is missing or damaged; names its chunk.
+            StoreError: a shard is missing or damaged; the message names its chunk.
         """
         images = np.empty((len(rows), *self.shape[1:]), DTYPES[self.name])
         per_shard, block = self.array.shards[0], self.array.chunks
@@ -292,10 +293,10 @@ class Stack:
 
 
 def read_images(folder: Path, name: str, start: int, stop: int) -> NDArray[Any]:
-    """Images of consecutive rows.
+    """Read the images of consecutive rows.
 
     Raises:
-        StoreError: a shard is missing or damaged; names its chunk.
+        StoreError: a shard is missing or damaged; the message names its chunk.
     """
     return Stack.open(folder, name).read(np.arange(start, stop))
 

@@ -1,4 +1,4 @@
-"""The ledger of an md chunk: one JSON line per finished particle, appended and synced, read back after any kill."""
+"""The ledger of an md chunk: one JSON line per finished particle, from which a killed chunk resumes."""
 
 import hashlib
 import json
@@ -25,13 +25,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Append-only file of entries made under one digest; others are dropped on opening."""
+    """Append-only file of entries that were made with one digest; opening it drops other entries."""
 
     path: Path
     digest: str
 
     def open(self) -> dict[int, Entry]:
-        """Finished particles. What was being written when the process was killed, or has another digest, is dropped."""
+        """Read the finished particles; incomplete lines and entries with another digest are dropped."""
         entries = {}
         lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
         for line in lines:
@@ -42,10 +42,10 @@ class Ledger:
         return entries
 
     def append(self, entry: Entry) -> None:
-        """Add one entry; it is on disk when this returns.
+        """Add one entry and wait until it is on disk.
 
         Raises:
-            StoreError: the file cannot be written; earlier entries stay.
+            StoreError: the file cannot be written; earlier entries are kept.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

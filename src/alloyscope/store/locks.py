@@ -1,4 +1,4 @@
-"""One process at a time makes an output."""
+"""Locks, so that only one process at a time makes an output."""
 
 import errno
 import fcntl
@@ -18,13 +18,13 @@ NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Hold `output` while the block runs; wait first while another process holds it.
+    """Hold the lock of `output` while the block runs; wait first until no other process holds it.
 
-    The jobs of a Snakemake that was killed go on without it. Started again, Snakemake starts them once more: the
-    second waits for the first, and finds what it has done.
+    When Snakemake is killed, its jobs go on. When it is started again, it starts them a second time; the second process
+    then waits for the first and finds its results.
 
     Args:
-        output: A file; or, by a name without suffix, a folder.
+        output: Path of a file or, if it has no suffix, of a folder.
 
     Raises:
         StoreError: the folder cannot be written or locked.
@@ -34,13 +34,13 @@ def locked(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # removed while still held: whoever waits for it sees that it is gone, and makes a new one
+        # The file is removed while it is still locked: a waiting process sees that it is gone, and makes a new one.
         place.unlink(missing_ok=True)
         os.close(held)
 
 
 def _take(place: Path) -> int:
-    """Descriptor of the lock's file."""
+    """Lock the file and return its descriptor."""
     said = False
     while True:
         try:
@@ -49,7 +49,7 @@ def _take(place: Path) -> int:
         except OSError as error:
             raise StoreError(refused(error.filename or place, error)) from None
         if _locked(held, place) and _same_file(held, place):
-            with suppress(OSError):  # a full disk: who holds it is a courtesy
+            with suppress(OSError):  # on a full disk the holder's name is left out
                 os.truncate(held, 0)
                 os.write(held, f"process {os.getpid()} on {os.uname().nodename}".encode())
             return held
@@ -67,18 +67,18 @@ def _locked(held: int, place: Path) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno == errno.ESTALE:  # a network's file system: its holder has removed it
+        if error.errno == errno.ESTALE:  # on a network file system: the holder has removed the file
             return False
         if error.errno not in NO_LOCKS:
             raise StoreError(f"{place}: cannot be locked ({error.strerror})") from None
-        # ASSUME a file system without locks (some Lustre mounts) is better worked on without than not at all:
-        # Snakemake's own lock keeps a second campaign away
+        # ASSUME on a file system without locks (some Lustre mounts) it is better to work without one than not at all:
+        # Snakemake's own lock prevents a second campaign
         log(f"{place}: no locks here ({error.strerror}); going on without")
     return True
 
 
 def _same_file(held: int, place: Path) -> bool:
-    """Whether the file that was locked still lies there: its last holder may have removed it meanwhile."""
+    """Whether the path still names the locked file: the last holder may have removed it meanwhile."""
     try:
         return os.path.samestat(os.fstat(held), place.stat())
     except OSError:

@@ -1,4 +1,4 @@
-"""Manifests: the one declared output of a chunk job, written last, the arbiter of what is done."""
+"""Manifests: a chunk's job declares only its manifest as output and writes it last, so it proves the chunk finished."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,19 +17,19 @@ def manifest_name(chunk: int) -> str:
 
 
 def to_mend(folder: Path, chunk: int) -> str:
-    """What a user does about a faulty chunk."""
+    """Instruction to the user for a faulty chunk."""
     return f"delete {folder / manifest_name(chunk)} and run snakemake again"
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What became of one particle of a chunk."""
+    """Result of one particle of a chunk."""
 
     particle: int
     valid: bool
     reason: str | None = None  # why it failed
     attempts: int = 1
-    seconds: float = 0.0  # core time, all attempts
+    seconds: float = 0.0  # core time of all attempts
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Manifest:
     Attributes:
         stage: "md", "files", "describe" or "hrtem".
         chunk: Chunk number.
-        digest: Digest of everything the data depend on.
-        slots: One per particle of the chunk, in order.
+        digest: Digest of all inputs of the data.
+        slots: One slot per particle of the chunk, in order.
         files: Name relative to the manifest's folder → SHA-256.
-        counts: What was made, e.g. {"images": 1000}.
+        counts: Numbers of things made, e.g. {"images": 1000}.
         provenance: Versions, hardware, wall time, peak memory.
     """
 
@@ -53,7 +53,7 @@ class Manifest:
     files: dict[str, str]
     counts: dict[str, int]
     provenance: dict[str, Any]
-    settings: str = ""  # digest of the settings alone: equal in all chunks of a stage that belong together
+    settings: str = ""  # digest of the settings only, equal in all chunks of a stage that belong together
 
     @property
     def valid_particles(self) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            StoreError: missing, truncated, or a field is missing or unknown.
+            StoreError: the file is missing or truncated, or a field is missing or unknown.
         """
         content = read_json(path)
         try:
@@ -80,7 +80,7 @@ class Manifest:
         """Compare every file with its checksum.
 
         Raises:
-            StoreError: a file is missing or differs; names it.
+            StoreError: a file is missing or differs; the message names it.
         """
         for name, expected in self.files.items():
             if checksum(folder / name) != expected:
@@ -91,10 +91,10 @@ class Manifest:
 
 
 def from_record(make: Callable[[dict[str, Any]], T], record: Any, path: Path) -> T:
-    """What `make` reads from the record that a step left of itself in a file.
+    """Apply `make` to the provenance that a stage stored in a file.
 
     Raises:
-        StoreError: the record lacks something that `make` needs.
+        StoreError: the provenance lacks an entry that `make` needs.
     """
     try:
         return make(record)

@@ -1,8 +1,8 @@
-"""Rows of a Zarr shard, read without zarr's event loop.
+"""Reading of rows of a Zarr shard without zarr's event loop.
 
-The layout is that of zarr's sharding codec (https://zarr-specs.readthedocs.io, codecs/sharding-indexed): zstd payloads,
-then the index at the end, (offset, bytes) of each inner chunk as little-endian uint64, then the index's crc32c. zarr
-writes the shards; how much reading through it would cost is measured by benchmarks/zarr_store.py.
+zarr writes the shards with its sharding codec (https://zarr-specs.readthedocs.io, codecs/sharding-indexed): first the
+zstd payloads; then the index, which holds (offset, bytes) of each inner chunk as little-endian uint64; then the crc32c
+of the index. benchmarks/zarr_store.py measures how much slower it is to read through zarr.
 """
 
 from pathlib import Path
@@ -38,16 +38,16 @@ def read_rows(
     """Read rows of one shard, each inner chunk once.
 
     Args:
-        path: The shard.
+        path: File of the shard.
         rows: Rows within the shard, shape (n,).
-        n_blocks: Inner chunks of the shard, along the first axis.
+        n_blocks: Number of inner chunks of the shard, along the first axis.
         block: Shape of an inner chunk.
-        out: Where the rows go, shape (m, *block[1:]); of the array's dtype.
+        out: Array that receives the rows, shape (m, *block[1:]), in the dtype of the Zarr array.
         places: Place of each row in `out`, shape (n,).
 
     Raises:
         ValueError: the index or a payload is damaged, or of another shape.
-        RuntimeError: a payload does not decode, or differs from its checksum.
+        RuntimeError: a payload cannot be decoded, or differs from its checksum.
         OSError: the file cannot be read.
     """
     of_row = rows // block[0]

@@ -1,4 +1,4 @@
-"""Structures as extended XYZ: one file per md chunk, particles in order, every snapshot a frame."""
+"""Structures as extended XYZ: one file per md chunk holds its particles in order, one frame per snapshot."""
 
 from collections.abc import Iterable
 from io import StringIO
@@ -13,7 +13,7 @@ from alloyscope.errors import ContractError, StoreError
 
 
 def to_text(structures: Iterable[Structure]) -> str:
-    """Extended XYZ of snapshots; positions to 1e-8 Å, so the same structures give the same bytes."""
+    """Write snapshots as extended XYZ with positions to 1e-8 Å, so that equal structures give equal bytes."""
     buffer = StringIO()
     frames = [Atoms(s.elements, positions=s.positions_A, info=dict(s.info)) for s in structures]
     write(buffer, frames, format="extxyz")
@@ -21,10 +21,10 @@ def to_text(structures: Iterable[Structure]) -> str:
 
 
 def from_text(text: str) -> list[Structure]:
-    """Snapshots in file order.
+    """Parse snapshots, in file order.
 
     Raises:
-        ContractError: one of them is no structure; names its particle.
+        ContractError: a frame is not a valid structure; the message names its particle.
     """
     return [structure_of(frame) for frame in read(StringIO(text), index=":", format="extxyz")]
 
@@ -41,10 +41,10 @@ def structure_of(frame: Atoms) -> Structure:
 
 
 def read_structures(path: Path) -> list[Structure]:
-    """All frames of a file.
+    """Read all frames of a file.
 
     Raises:
-        StoreError: missing, not whole extended XYZ, or a frame is no structure.
+        StoreError: the file is missing or is not complete extended XYZ, or a frame is not a valid structure.
     """
     try:
         text = path.read_text()
@@ -71,25 +71,25 @@ def by_particle(structures: Iterable[Structure]) -> dict[int, list[Structure]]:
 
 
 def film_text(film: Film) -> str:
-    """Extended XYZ of a periodic block of carbon."""
+    """Write a periodic block of carbon as extended XYZ."""
     buffer = StringIO()
     write(buffer, Atoms(f"C{len(film.positions_A)}", film.positions_A, cell=film.edges_A, pbc=True), format="extxyz")
     return buffer.getvalue()
 
 
 def read_film(path: Path) -> Film:
-    """A periodic block of carbon.
+    """Read a periodic block of carbon.
 
     Raises:
-        StoreError: missing, or not a block of carbon in extended XYZ.
+        StoreError: the file is missing, or holds no block of carbon in extended XYZ.
     """
     try:
         atoms = next(iread(StringIO(path.read_text()), format="extxyz"))
         if set(atoms.get_chemical_symbols()) != {"C"}:
-            raise ValueError(f"must hold carbon alone; got {atoms.get_chemical_formula()}")
+            raise ValueError(f"must hold only carbon; got {atoms.get_chemical_formula()}")
         edges = atoms.cell.lengths()
         return Film(np.mod(atoms.positions, edges), tuple(edges.tolist()))
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); run the film step first") from None
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); run the stage `film` first") from None
     except (ValueError, KeyError, IndexError, StopIteration, ContractError) as error:
         raise StoreError(f"{path}: not a film ({error}); delete it and run snakemake again") from None

@@ -1,4 +1,4 @@
-"""Tables: Parquet with declared columns; text as other programs leave it."""
+"""Tables: Parquet with declared columns, and text tables of other programs."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     """Read a Parquet table, or the named columns of it.
 
     Raises:
-        StoreError: missing or damaged, or without one of the columns.
+        StoreError: the file is missing or damaged, or lacks one of the columns.
     """
     try:
         table = pd.read_parquet(path, columns=None if columns is None else list(columns))
@@ -41,16 +41,16 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         raise StoreError(f"{path}: missing") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: damaged or not Parquet ({error}); delete it and run snakemake again") from None
-    # of a million rows Arrow keeps 350 MB for its next table
+    # After a table of a million rows, Arrow would keep 350 MB for its next table.
     pa.default_memory_pool().release_unused()
     return table
 
 
 def read_csv(path: Path, separator: str = ",", quoted: bool = True) -> pd.DataFrame:
-    """Read a text table; "-" and "NA" are missing values; unless `quoted`, a quote is a character like any other.
+    """Read a text table; "-" and "NA" are missing values; unless `quoted`, quotes are ordinary characters.
 
     Raises:
-        StoreError: missing, empty or damaged.
+        StoreError: the file is missing, empty or damaged.
     """
     try:
         return pd.read_csv(

@@ -1,4 +1,4 @@
-"""What Snakemake and SLURM say of a campaign's jobs: marks, locks and logs under `.snakemake/`, and squeue."""
+"""State of a campaign's jobs in Snakemake and SLURM, from marks, locks and logs under `.snakemake/` and from squeue."""
 
 import base64
 import json
@@ -11,10 +11,10 @@ from typing import Literal
 
 import psutil
 
-# ASSUME the newest logs up to this size tell about every job under way: measured 2 kB a job, 3 MB for the full campaign
+# ASSUME the newest logs up to this size mention every running job: measured 2 kB a job, 3 MB for the full campaign
 LOGS_MB = 64
 SQUEUE_TIMEOUT_s = 10.0
-# of Snakemake's log: the blocks of started and failed jobs, and what became of them
+# Lines of Snakemake's log: blocks of started and failed jobs, submissions to SLURM, and finished jobs.
 EVENT = re.compile(
     r"^Error in rule .*:\n(?:    message: (?P<message>(?:.*\n)*?))?    jobid: (?P<failed>\d+)"
     r"|^(?:local)?rule .*:$"
@@ -25,7 +25,7 @@ EVENT = re.compile(
     r"|^Finished jobid: (?P<finished>\d+)",
     re.MULTILINE,
 )
-# a failed job's log, which holds its own Snakemake's
+# The log of a failed job, which contains the log of the job's own Snakemake process.
 SHOWN_LOG = re.compile(r"^Logfile [^\n]+:\n(=+)\n.*?^\1$", re.MULTILINE | re.DOTALL)
 SLURM_FAILURE = re.compile(r"SLURM status is: '(\w+)'")
 SLURM_RUN = re.compile(r"^SLURM run ID: (\S+)", re.MULTILINE)
@@ -34,15 +34,15 @@ SBATCH_ERROR = re.compile(r"sbatch: error: (.+)")
 
 @dataclass(frozen=True)
 class Account:
-    """What Snakemake's logs say of a job.
+    """State of a job according to Snakemake's logs.
 
     Attributes:
-        slurm: Id of its SLURM job.
-        failed: It ended with an error, and was not started again.
-        slurm_state: How SLURM says that it failed, e.g. TIMEOUT.
-        message: Why Snakemake could not give it to SLURM.
-        failures: How often it ended with an error.
-        host: Where the Snakemake that started it last works.
+        slurm: Id of the job in SLURM.
+        failed: Whether the job ended with an error and was not started again.
+        slurm_state: State of the failed job in SLURM, e.g. TIMEOUT.
+        message: Reason why Snakemake could not submit the job to SLURM.
+        failures: Number of times that the job ended with an error.
+        host: Machine of the Snakemake process that started the job last.
     """
 
     slurm: str | None = None
@@ -54,7 +54,7 @@ class Account:
 
 
 def failure(slurm: str | None, message: str) -> Account:
-    """Of a job whose error Snakemake shows with this message."""
+    """State of a failed job for which Snakemake's log shows this message."""
     if state := SLURM_FAILURE.search(message):
         return Account(slurm, True, state[1])
     said = message.partition("For further error details")[0].strip().splitlines()
@@ -64,8 +64,8 @@ def failure(slurm: str | None, message: str) -> Account:
 
 
 def read_log(text: str, accounts: dict[str, Account]) -> None:
-    """Bring accounts, by output, up to date with the log of one run of Snakemake."""
-    outputs: dict[str, list[str]] = {}  # of a job, by its number in this run
+    """Update the accounts, by output, from the log of one run of Snakemake."""
+    outputs: dict[str, list[str]] = {}  # outputs of a job, by its number in this run
     submitted: dict[str, str] = {}
     named: list[str] = []
     host = ""
@@ -79,7 +79,7 @@ def read_log(text: str, accounts: dict[str, Account]) -> None:
         match event.lastgroup:
             case "host":
                 host = event["host"]
-            case "output":  # a started job's block names it before its number
+            case "output":  # in the block of a started job, the output comes before the number
                 named = event["output"].split(", ")
             case "job" if named:
                 outputs[event["job"]] = named
@@ -98,13 +98,13 @@ def read_log(text: str, accounts: dict[str, Account]) -> None:
 
 @dataclass(frozen=True)
 class Workplace:
-    """The folder Snakemake runs in."""
+    """The folder in which Snakemake runs."""
 
     root: Path
 
     @classmethod
     def of(cls, folder: Path) -> "Workplace":
-        # where results are a link, the folder that Snakemake runs in may be none of their own parents
+        # If the results folder is a link, the folder in which Snakemake runs need not be one of its real parents.
         places = [*folder.absolute().parents, Path.cwd(), *folder.resolve().parents]
         return cls(next((place for place in places if (place / ".snakemake").is_dir()), Path.cwd()).resolve())
 
@@ -114,7 +114,7 @@ class Workplace:
 
     @property
     def alive(self) -> bool:
-        """Whether a snakemake process of this machine works here."""
+        """Whether a snakemake process of this machine runs here."""
         for process in psutil.process_iter(["cmdline", "cwd"]):
             words, place = process.info["cmdline"] or [], process.info["cwd"]
             if place and Path(place) == self.root and any(Path(word).name == "snakemake" for word in words[:3]):
@@ -122,9 +122,9 @@ class Workplace:
         return False
 
     def started(self) -> dict[Path, str | None]:
-        """Outputs of jobs that started and did not end, with the SLURM job where the mark knows it.
+        """Outputs of jobs that have started and not ended, each with its SLURM job if the mark names one.
 
-        Snakemake marks each by a file named by its path in base64.
+        Snakemake marks each output with a file whose name is the output's path in base64.
         """
         marks = self.root / ".snakemake" / "incomplete"
         found = {}
@@ -135,14 +135,14 @@ class Workplace:
         return found
 
     def slurm_run(self) -> str:
-        """Name of all SLURM jobs of the newest run that had any; empty without one."""
+        """Name of the SLURM jobs of the newest run that had any; empty when there was no such run."""
         for log in sorted((self.root / ".snakemake" / "log").glob("*.snakemake.log"), reverse=True):
             if found := SLURM_RUN.search(log.read_text(errors="replace")):
                 return found[1]
         return ""
 
     def accounts(self) -> dict[Path, Account]:
-        """What the newest of Snakemake's logs say, by output."""
+        """State of the jobs according to the newest of Snakemake's logs, by output."""
         chosen: list[Path] = []
         room = LOGS_MB * 1e6
         for log in sorted((self.root / ".snakemake" / "log").glob("*.snakemake.log"), reverse=True):
@@ -160,31 +160,31 @@ def decoded(name: str) -> str | None:
     try:
         return base64.urlsafe_b64decode(name).decode()
     except ValueError:
-        return None  # a folder of a long mark, or no mark at all
+        return None  # a folder of a long mark, or not a mark
 
 
 def external_job(mark: Path) -> str | None:
     try:
         found = json.loads(mark.read_text())
-    except (OSError, ValueError):  # it ended meanwhile, or is being written
+    except (OSError, ValueError):  # the job has ended meanwhile, or the mark is being written
         return None
     return found.get("external_jobid") if isinstance(found, dict) else None
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What squeue says.
+    """Answer of squeue.
 
     Attributes:
-        states: SLURM's word for every job of the user that has not ended, by id.
-        fault: Why it said nothing, where SLURM is installed.
+        states: SLURM's state of every job of the user that has not ended, by id.
+        fault: Reason why squeue gave no answer; empty without SLURM.
     """
 
     states: dict[str, str] = field(default_factory=dict)
     fault: str = ""
 
     def state(self, job: str | None) -> Literal["running", "queued"] | None:
-        """None: SLURM does not know the job, or has ended it."""
+        """State of a job; None when squeue does not list it."""
         word = self.states.get(job or "")
         if word is None:
             return None
@@ -192,7 +192,7 @@ class Queue:
 
 
 def ask_squeue(user: str) -> Queue:
-    """Jobs of a user; one call, whatever their number. Without SLURM the answer is empty."""
+    """Ask squeue once for all jobs of a user; without SLURM the answer is empty."""
     command = ["squeue", "--noheader", "--user", user, "--format", "%i|%T"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=SQUEUE_TIMEOUT_s, check=False)
@@ -208,8 +208,8 @@ def ask_squeue(user: str) -> Queue:
 
 
 def owner(folder: Path) -> str:
-    """Whose jobs work on a folder: its owner's, who need not be the reader."""
+    """Owner of a folder, whose jobs work on it; another user may be the reader."""
     try:
         return folder.owner()
-    except KeyError:  # no name for this number here
+    except KeyError:  # this machine has no name for the user's number
         return str(os.stat(folder).st_uid)

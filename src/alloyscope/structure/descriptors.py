@@ -1,4 +1,4 @@
-"""Every descriptor of a particle: chemical order, shape, surface."""
+"""The descriptors of a particle: chemical order, shape, surface."""
 
 from alloyscope.contracts import Structure
 from alloyscope.structure import order, shape

@@ -1,7 +1,7 @@
-"""Inherent structure of a particle, and the classes of its atoms by their common neighbours.
+"""Inherent structure of a particle, and the classes of its atoms from common-neighbour analysis.
 
 Common-neighbour analysis: Honeycutt & Andersen, J. Phys. Chem. 91, 4950 (1987); Faken & Jónsson, Comput. Mater. Sci. 2,
-279 (1994). LAMMPS relaxes and counts.
+279 (1994). LAMMPS does the relaxation and the analysis.
 """
 
 import math
@@ -16,19 +16,19 @@ from alloyscope.errors import ConfigError, SimulationError
 from alloyscope.lammps import commands
 
 CLOSE_PACKED = 12  # neighbours of an inner atom
-PATTERNS = {1: "fcc", 2: "hcp", 4: "icosahedral"}  # of LAMMPS's compute cna/atom; 3 is bcc, 5 none of them
+PATTERNS = {1: "fcc", 2: "hcp", 4: "icosahedral"}  # numbers of LAMMPS's compute cna/atom; 3 is bcc, 5 none of them
 CLASSES = (*PATTERNS.values(), "other", "surface")
 RESIDUAL_eV_per_A = 1e-3  # ASSUME relaxed: bonds are stiffer than 1 eV/Å², so no atom is 0.001 Å off its minimum
 
 
 def shell_cutoff_A(nearest_A: Sequence[float]) -> float:
-    """The distance that separates first from second neighbours of every species [Å].
+    """Cutoff between the first and the second neighbour shell of every species [Å].
 
     Args:
         nearest_A: Nearest-neighbour distance r0 of each species.
 
     Raises:
-        ConfigError: one species' first neighbours are as far as another's second.
+        ConfigError: the first neighbours of one species are as far away as the second ones of another.
     """
     first_A, second_A = max(nearest_A), math.sqrt(2) * min(nearest_A)
     if first_A >= second_A:
@@ -36,19 +36,19 @@ def shell_cutoff_A(nearest_A: Sequence[float]) -> float:
             f"r0 of {', '.join(f'{r0_A:g}' for r0_A in nearest_A)} Å leave no room for a common neighbour cutoff; the "
             f"longest must be below √2 times the shortest, {second_A:.3f} Å: choose other species or parameters"
         )
-    # ASSUME halfway. LAMMPS takes one cutoff for all pairs; pair distances of relaxed AgCo particles are rarest here
+    # ASSUME halfway. LAMMPS takes one cutoff for all pairs; in relaxed AgCo particles such distances are rarest.
     return (first_A + second_A) / 2
 
 
 @dataclass(frozen=True)
 class Inherent:
-    """A particle in the nearest minimum of its energy.
+    """A particle relaxed to the nearest minimum of its energy.
 
     Attributes:
-        energy_eV: Its potential energy.
-        residual_eV_per_A: Largest force component left.
-        pattern: Number of LAMMPS's compute cna/atom, shape (n,).
-        coordination: Neighbours within the cutoff, shape (n,).
+        energy_eV: Potential energy.
+        residual_eV_per_A: Largest remaining force component.
+        pattern: Number of LAMMPS's compute cna/atom for each atom, shape (n,).
+        coordination: Number of neighbours within the cutoff, shape (n,).
     """
 
     energy_eV: float
@@ -61,7 +61,7 @@ class Inherent:
         """Relax a particle in a LAMMPS instance.
 
         Raises:
-            SimulationError: LAMMPS refuses; the reason is its own.
+            SimulationError: LAMMPS reports an error; the message is that of LAMMPS.
         """
         try:
             energy_eV, forces = commands.energy_and_forces(lmp, system, relax=True)
@@ -76,7 +76,7 @@ class Inherent:
 
     @property
     def classes(self) -> NDArray[np.str_]:
-        """Class of every atom, shape (n,): surface where neighbours are missing, else the pattern they form."""
+        """Class of every atom, shape (n,): `surface` if it has fewer than 12 neighbours, else its pattern."""
         inner = np.array([PATTERNS.get(number, "other") for number in self.pattern.tolist()])
         return np.where(self.coordination < CLOSE_PACKED, "surface", inner)
 

@@ -1,6 +1,6 @@
 """Chemical order of a two-species particle: core-shell, Janus, mixed.
 
-Every descriptor that compares the two species is NaN for a particle of one species.
+Descriptors that compare the two species are NaN for a particle of one species.
 """
 
 import math
@@ -17,8 +17,8 @@ from alloyscope.structure.shape import Nanoparticle
 Floats = NDArray[np.float64]  # (n,), one per particle
 Labels = NDArray[np.object_]  # (n,), an Ordering or None each
 
-Aims = Mapping[str, Ordering | None]  # the order that a protocol makes, mostly
-OUTER_SHELL = 0.8  # docs/physics.md §2: "out" lies beyond this many R_g from the centre
+Aims = Mapping[str, Ordering | None]  # the order that a protocol usually makes
+OUTER_SHELL = 0.8  # docs/physics.md §2: the outer region begins at this distance from the centre, in units of R_g
 
 
 def centre_distance_A(particle: Nanoparticle) -> float:
@@ -30,10 +30,10 @@ def centre_distance_A(particle: Nanoparticle) -> float:
 
 
 def eta(particle: Nanoparticle) -> float:
-    """η = 2|x_out − x| + 2|x_in − x| − d_com / (2 R_g) (docs/physics.md §2); η > 0 is core-shell, either way round.
+    """η = 2|x_out − x| + 2|x_in − x| − d_com / (2 R_g) (docs/physics.md §2); η > 0 is core-shell, with any core.
 
-    x is the fraction of first-species atoms: of all, of those beyond 0.8 R_g from the centre, and of those within.
-    A region without atoms counts as having the composition of the whole.
+    x is the fraction of first-species atoms in the whole particle, x_out that beyond 0.8 R_g from the centre, and x_in
+    that within. A region without atoms is taken to have the composition of the whole.
     """
     x = particle.first.mean()
     outer = particle.distances_A > OUTER_SHELL * particle.radius_of_gyration_A
@@ -42,20 +42,20 @@ def eta(particle: Nanoparticle) -> float:
 
 
 def radial_segregation_A(particle: Nanoparticle) -> float:
-    """Mean distance from the centre, first-species atoms minus second-species atoms [Å]; > 0: the first is outside."""
+    """Mean distance of first-species atoms from the centre minus that of the second [Å]; > 0: the first is outside."""
     if particle.first.all() or not particle.first.any():
         return math.nan
     return float(particle.distances_A[particle.first].mean() - particle.distances_A[~particle.first].mean())
 
 
 def coverage(particle: Nanoparticle) -> float:
-    """Share of the surface atoms that are of the first species: 1 when it covers the second completely."""
+    """Share of the surface atoms that are of the first species; 1 when it covers the second completely."""
     return float(particle.first[particle.surface].mean()) if particle.surface.any() else math.nan
 
 
 @dataclass(frozen=True)
 class Bonds:
-    """Nearest-neighbour pairs by species."""
+    """Numbers of nearest-neighbour pairs by species."""
 
     first_first: int
     second_second: int
@@ -80,8 +80,8 @@ class Bonds:
     def warren_cowley(self) -> float:
         """α = 1 − P(second | neighbour of first) / x_second: 0 random, 1 separated, −1/3 in bulk L1₀.
 
-        x is counted over bond ends, not atoms (equal in bulk): so α is the same for both species, and a random
-        particle has 0 whichever species sits at the surface with fewer bonds.
+        x is the share of bond ends, not of atoms (in bulk these are equal). Thus α is the same for both species, and it
+        is 0 for a random particle, even if one species prefers the surface, where atoms have fewer bonds.
         """
         ends_first = 2 * self.first_first + self.unlike
         ends_second = 2 * self.second_second + self.unlike
@@ -91,17 +91,17 @@ class Bonds:
 
 
 def label_by_protocol(protocols: Iterable[str], aims: Aims) -> Labels:
-    """What each protocol aims at; None for any other word."""
+    """The order that each protocol aims at; None for an unknown protocol."""
     return np.array([aims.get(protocol) for protocol in protocols], dtype=np.object_)
 
 
 def label_by_eta(eta: Floats) -> Labels:
-    """Core-shell where η > 0; None where η does not exist."""
+    """Core-shell if η > 0, else Janus; None if η is NaN."""
     return _label(eta > 0, eta)
 
 
 def label_by_centres(d_com_over_Rg: Floats, limit: float) -> Labels:
-    """Core-shell where the species' centres nearly coincide; None for a particle of one species."""
+    """Core-shell if the centres of the species nearly coincide, else Janus; None for a particle of one species."""
     return _label(d_com_over_Rg < limit, d_com_over_Rg)
 
 
@@ -112,7 +112,7 @@ def _label(core_shell: NDArray[np.bool_], criterion: Floats) -> Labels:
 
 
 def label(labels: LabelsSection, protocols: Iterable[str], aims: Aims, eta: Floats, d_com_over_Rg: Floats) -> Labels:
-    """The label that the configuration chooses, of many particles."""
+    """Labels of many particles by the criterion that the config chooses."""
     match labels.ordering:
         case "protocol":
             return label_by_protocol(protocols, aims)

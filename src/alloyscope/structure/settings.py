@@ -1,4 +1,4 @@
-"""Section of the config that says what orders a particle."""
+"""Section of the config that chooses the criterion for the chemical order of a particle."""
 
 from typing import Literal
 
@@ -8,5 +8,5 @@ OrderLabel = Literal["d_com", "eta", "protocol"]
 
 
 class LabelsSection(Section):
-    ordering: OrderLabel = "d_com"  # docs/decisions: η > 0 alone does not separate the two orders
+    ordering: OrderLabel = "d_com"  # docs/decisions/0001: η > 0 does not separate the two orders
     d_com_over_Rg_limit: Positive = 0.5

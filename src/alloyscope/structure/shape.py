@@ -13,12 +13,12 @@ from scipy.spatial import cKDTree
 from alloyscope.contracts import Structure, require
 from alloyscope.units import NEAREST_NEIGHBOUR_A
 
-# Neighbours end halfway between the first two shells of close-packed spheres, at 1 and √2 times their distance.
+# Neighbour cutoff: halfway between the first two shells of close-packed spheres, at 1 and √2 times their distance.
 SHELL_GAP = (1 + math.sqrt(2)) / 2
-# ASSUME surface: the sum of unit bond vectors of 300 K AgCo particles has two humps, inner atoms near 0.6 and outer
-# ones near 3, with the valley here (852 particles; docs/decisions/0001). An ideal (111) facet gives √6, (100) 2√2.
+# ASSUME the minimum between two maxima: in AgCo particles at 300 K, the sum of unit bond vectors is near 0.6 for inner
+# atoms and near 3 for outer ones (852 particles; docs/decisions/0001). An ideal (111) facet gives √6, (100) 2√2.
 SURFACE_ASYMMETRY = 1.75
-# Coordination on a (100) facet. Fewer neighbours never enclose an atom, though their bond vectors may cancel (a chain).
+# Coordination on a (100) facet. An atom with at most as many neighbours is at the surface, even if bond vectors cancel.
 SURFACE_COORDINATION = 8
 
 
@@ -44,10 +44,10 @@ class Nanoparticle:
 
     @classmethod
     def of(cls, structure: Structure, species: tuple[str, str]) -> "Nanoparticle":
-        """Take a snapshot.
+        """Make it from a snapshot.
 
         Raises:
-            ContractError: it holds an element that is neither species.
+            ContractError: the snapshot holds an element that is neither species.
         """
         elements = np.array(structure.elements)
         foreign = sorted(set(structure.elements) - set(species))
@@ -62,7 +62,7 @@ class Nanoparticle:
 
     @cached_property
     def distances_A(self) -> NDArray[np.float64]:
-        """Distance of every atom from the particle's centre [Å], shape (n,). All atoms weigh the same."""
+        """Distance of every atom from the particle's centre [Å], shape (n,). All atoms have the same weight."""
         distances: NDArray[np.float64] = np.linalg.norm(self.positions_A - self.positions_A.mean(axis=0), axis=1)
         return distances
 
@@ -73,7 +73,7 @@ class Nanoparticle:
 
     @cached_property
     def pairs(self) -> NDArray[np.intp]:
-        """Nearest neighbours, each pair once, shape (pairs, 2)."""
+        """Pairs of nearest neighbours, each pair once, shape (pairs, 2)."""
         tree = cKDTree(self.positions_A)
         pairs: NDArray[np.intp] = tree.query_pairs(SHELL_GAP * float(self.diameters_A.max()), output_type="ndarray")
         bonds = self.positions_A[pairs[:, 0]] - self.positions_A[pairs[:, 1]]
@@ -83,11 +83,11 @@ class Nanoparticle:
 
     @cached_property
     def surface(self) -> NDArray[np.bool_]:
-        """Which atoms lie at the surface, shape (n,): few neighbours, or neighbours on one side only.
+        """Mask of the atoms at the surface, shape (n,): they have few neighbours, or neighbours on one side only.
 
         An atom with at most SURFACE_COORDINATION neighbours is at the surface, and so is one whose unit bond vectors
-        add up to more than SURFACE_ASYMMETRY. Coordination alone would not do: at 300 K the interface of two species
-        holds many inner atoms with 10 or 11 neighbours.
+        have a sum longer than SURFACE_ASYMMETRY. Coordination alone is not sufficient: at 300 K, many inner atoms at
+        the interface of two species have 10 or 11 neighbours.
         """
         i, j = self.pairs.T
         bonds = self.positions_A[j] - self.positions_A[i]
@@ -101,7 +101,7 @@ class Nanoparticle:
 
 
 def largest_cluster_fraction(particle: Nanoparticle) -> float:
-    """Share of the atoms in the largest set that is connected through nearest neighbours."""
+    """Share of the atoms in the largest set of atoms that are connected through nearest neighbours."""
     n = particle.n_atoms
     i, j = particle.pairs.T
     graph = coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(n, n))

@@ -1,6 +1,6 @@
-"""Statistics over a table of particles: shares and means in bins, tests, ordering criteria, typical ones, failures.
+"""Statistics of a table of particles: shares and means in bins, tests, ordering criteria, typical particles, failures.
 
-Intervals are 95 % intervals throughout.
+All intervals are 95 % intervals.
 """
 
 import math
@@ -18,7 +18,7 @@ from alloyscope.intervals import wilson_interval
 
 ORDERS = ("core_shell", "janus")
 CRITERIA = {"order_eta": "η > 0", "order_d_com": "d_com / R_g"}
-LEAST_PER_BIN = 40  # ASSUME few enough: a share near one half is then known to ± 0.15
+LEAST_PER_BIN = 40  # ASSUME sufficient: a share near one half then has the interval ± 0.15
 MOST_BINS = 24
 NUMBER = r"\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 
@@ -40,9 +40,9 @@ class Share:
 
 
 def core_shell_share(table: pd.DataFrame, criterion: str) -> dict[str, Share]:
-    """How often a criterion (a column of `CRITERIA`) calls the valid particles of each protocol core-shell.
+    """Share of each protocol's valid particles that are core-shell by a criterion (a column of `CRITERIA`).
 
-    Particles without the label (one species) do not count.
+    Particles without the label (those of one species) do not count.
     """
     labelled = table[table["valid"] & table[criterion].notna()]
     return {
@@ -52,7 +52,7 @@ def core_shell_share(table: pd.DataFrame, criterion: str) -> dict[str, Share]:
 
 
 def agreement(table: pd.DataFrame, criterion: str, other: str = "order_protocol") -> Share:
-    """How often two label columns agree on valid particles that have both."""
+    """Share of the valid particles with both labels on which two label columns agree."""
     both = table[table["valid"] & table[criterion].notna() & table[other].notna()]
     return Share(int((both[criterion] == both[other]).sum()), len(both))
 
@@ -64,14 +64,14 @@ def by_protocol(table: pd.DataFrame, descriptors: Sequence[str], by: str = "prot
         One row per label and descriptor: protocol (or `by`), descriptor, n, mean, std.
     """
     groups = table[table["valid"]].groupby(by, sort=False)
-    # one column at a time: all in one long table would take 3 GB for a million particles
+    # One column at a time: one long table of all columns would take 3 GB for a million particles.
     found = [groups[name].agg(n="count", mean="mean", std="std").assign(descriptor=name) for name in descriptors]
     rows: pd.DataFrame = pd.concat(found).reset_index()
     return rows[[by, "descriptor", "n", "mean", "std"]]
 
 
 def failures(table: pd.DataFrame, alike: bool = False) -> dict[str, int]:
-    """Particles that failed, by reason, most frequent first; `alike` counts reasons that differ in numbers as one."""
+    """Numbers of failed particles by reason, most frequent first; with `alike`, numbers in reasons are ignored."""
     reasons = table.loc[~table["valid"], "reason"].fillna("no reason recorded").astype(str)
     if alike:
         reasons = reasons.str.replace(NUMBER, "…", regex=True)
@@ -79,10 +79,10 @@ def failures(table: pd.DataFrame, alike: bool = False) -> dict[str, int]:
 
 
 def bin_edges(values: pd.Series, least: int = LEAST_PER_BIN, most: int = MOST_BINS) -> NDArray[np.float64]:
-    """Edges of bins that hold about equally many values and at least `least` each; all in one if there are fewer.
+    """Edges of bins that hold about equally many values, at least `least` each; fewer values give one bin.
 
-    Ties stay together, so there may be fewer bins than the number of values allows. A bin holds its lower edge, the
-    last one both. Without values there is no bin and no edge.
+    Equal values are in the same bin, so there may be fewer bins than the number of values allows. A bin contains its
+    lower edge; the last bin contains both edges. Without values there is no bin and no edge.
     """
     known = np.sort(values.dropna().to_numpy(np.float64))
     if not len(known):
@@ -100,7 +100,7 @@ def bin_edges(values: pd.Series, least: int = LEAST_PER_BIN, most: int = MOST_BI
 
 
 def bin_of(values: pd.Series, edges: NDArray[np.float64]) -> pd.Series:
-    """Number of the bin that each value lies in."""
+    """Number of the bin in which each value lies."""
     return pd.Series(np.searchsorted(edges[1:-1], values.to_numpy(np.float64), side="right"), index=values.index)
 
 
@@ -120,7 +120,7 @@ BIN = ("low", "high", "middle", "n", "value", "value_low", "value_high")
 
 
 def binned_share(x: pd.Series, hit: pd.Series) -> pd.DataFrame:
-    """Share of hits (true or false) against x, with Wilson intervals; rows that lack either do not count.
+    """Share of hits (true or false) against x, with Wilson intervals; rows that lack x or hit do not count.
 
     Returns:
         One row per bin: low, high (its edges), middle (mean x), n, value, value_low, value_high.
@@ -134,7 +134,7 @@ def binned_share(x: pd.Series, hit: pd.Series) -> pd.DataFrame:
 
 
 def binned_mean(x: pd.Series, y: pd.Series) -> pd.DataFrame:
-    """Mean of y against x, with Student's intervals (none for a single value); columns of `binned_share`."""
+    """Mean of y against x, with Student's t intervals (none for a single value), in the columns of `binned_share`."""
     rows = []
     for place, values in _bins(x, y):
         mean, n = float(values.mean()), len(values)
@@ -145,13 +145,13 @@ def binned_mean(x: pd.Series, y: pd.Series) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RankTest:
-    """Whether one sample lies higher than another (Mann & Whitney, Ann. Math. Stat. 18, 50 (1947); two-sided).
+    """Two-sided test whether one sample is higher than another (Mann & Whitney, Ann. Math. Stat. 18, 50 (1947)).
 
     Attributes:
         n: Sizes of both samples.
-        medians: Of both samples.
-        superiority: Chance that a value of the first exceeds one of the second, ties halved; ½ when neither is higher.
-        p: Chance of a superiority as far from ½ when both come from one distribution.
+        medians: Medians of both samples.
+        superiority: Probability that a value of the first exceeds one of the second, ties counted half; ½ if equal.
+        p: Probability of a superiority at least as far from ½ if both samples come from one distribution.
     """
 
     n: tuple[int, int]
@@ -180,8 +180,8 @@ class Deviation:
     Attributes:
         n: Sizes of both samples.
         largest: D, the largest difference.
-        at: Value where it occurs.
-        p: Chance of a D as large when both come from one distribution.
+        at: Value at which it occurs.
+        p: Probability of a D at least as large if both samples come from one distribution.
     """
 
     n: tuple[int, int]
@@ -199,7 +199,7 @@ class Deviation:
         first, second = first.dropna(), second.dropna()
         if first.empty or second.empty:
             return None
-        # beyond a few hundred values the asymptotic p-value is good, and the exact one is slow
+        # For more than a few hundred values the asymptotic p-value is accurate, and the exact one is slow.
         method = "exact" if max(len(first), len(second)) <= 300 else "asymp"
         found = stats.ks_2samp(first.to_numpy(np.float64), second.to_numpy(np.float64), method=method)
         n = (len(first), len(second))
@@ -207,7 +207,7 @@ class Deviation:
 
 
 def mean_by_size(table: pd.DataFrame, columns: Sequence[str], by: str, most: int = 6) -> pd.DataFrame:
-    """Means of columns over the particles of each label and size; particles that lack one do not count.
+    """Means of columns over the particles of each label and size bin; particles that lack a column do not count.
 
     Returns:
         One row per label of the column `by` and bin of `n_atoms` (the same bins for every label): by, low, high, n and
@@ -221,19 +221,19 @@ def mean_by_size(table: pd.DataFrame, columns: Sequence[str], by: str, most: int
 
 
 def crossed(table: pd.DataFrame, one: str, other: str) -> dict[tuple[str, str], int]:
-    """Valid particles by the labels of two columns that both must have, e.g. ("core_shell", "janus")."""
+    """Numbers of valid particles with both labels, by the pair of labels, e.g. ("core_shell", "janus")."""
     both = table[table["valid"] & table[one].notna() & table[other].notna()]
     return {(str(a), str(b)): len(group) for (a, b), group in both.groupby([one, other])}
 
 
 def typical(table: pd.DataFrame, columns: Sequence[str], classes: pd.Series) -> dict[int, int]:
-    """The particle of each class that lies nearest to the median of its class, as class → index in the table.
+    """The particle of each class that is nearest to the median of the class, as class → index in the table.
 
-    Distances are Euclidean over the columns, each in units of its standard deviation over the table. Columns that
-    do not vary, and particles that lack a column which others have, are left out.
+    Distances are Euclidean over the columns, each in units of its standard deviation over the table. Constant columns,
+    and particles that lack one of the others, are left out.
 
     Raises:
-        ContractError: no particle has all of the columns.
+        ContractError: no particle has all columns.
     """
     varied = [name for name in columns if table[name].nunique() > 1]
     known = table[varied].dropna()

@@ -1,4 +1,4 @@
-"""The tasks by name: one module of this folder each."""
+"""The tasks by name; each module of this folder holds one."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The expected image from a noisy one."""
+"""Denoising: the expected image from a noisy one."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Denoising(Task):
-    """The network's output is the image. Most of an image is vacuum, so the score to beat is an empty image's."""
+    """The network's output is the image. As most of an image is vacuum, the baseline is the score of an empty image."""
 
     reads = ("clean",)
     columns = dict.fromkeys(
@@ -39,8 +39,8 @@ class Denoising(Task):
     def loss(self, output: "Tensor", batch: Batch, scale: Scale) -> "Tensor":
         """Mean over images of ln(mean squared error).
 
-        The squared error falls as 1/dose, over two decades; its logarithm lets every dose count alike, and is PSNR
-        but for sign and unit.
+        The squared error falls as 1/dose, over two decades. With its logarithm all doses count equally; the logarithm
+        is the PSNR except for sign and unit.
         """
         return (output - batch["clean"]).square().mean(dim=(1, 2, 3)).clamp_min(1e-12).log().mean()
 
@@ -50,7 +50,7 @@ class Denoising(Task):
         return {"psnr_dB": psnr_dB(output, batch["clean"]).mean(), "ssim": ssim(output, batch["clean"]).mean()}
 
     def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
-        """PSNR and SSIM of the noisy, an empty and the denoised image."""
+        """PSNR and SSIM of the noisy, the empty and the denoised image."""
         import torch
 
         from alloyscope.learn.metrics import psnr_dB, ssim

@@ -1,4 +1,4 @@
-"""Ordering, number of atoms and composition from one noisy image."""
+"""Reading: ordering, number of atoms and composition from one noisy image."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ORDERINGS = ("core_shell", "janus")  # class 0, class 1
-PER_PARTICLE = {  # how the readings of a particle's views become one
+PER_PARTICLE = {  # how the predictions for a particle's views are combined
     "ordering": "first",
     "p_core_shell": "mean",
     "n_atoms": "first",
@@ -25,7 +25,7 @@ PER_PARTICLE = {  # how the readings of a particle's views become one
 
 
 class Reading(Task):
-    """The network's output is a logit of Janus, and ln(number of atoms) and fraction of the first species, scaled."""
+    """The network's outputs are the logit of Janus, ln(number of atoms) and fraction of the first species, scaled."""
 
     scaled = ("ln_n_atoms", "fraction")
     columns: ClassVar = {
@@ -79,7 +79,7 @@ class Reading(Task):
     def scale(self, labels: Mapping[str, NDArray[np.float32]]) -> Scale:
         scalars = np.stack([labels["ln_n_atoms"], labels["fraction_first"]], axis=1).astype(np.float64)
         centre, spread = scalars.mean(axis=0), scalars.std(axis=0)
-        spread[spread == 0] = 1.0  # a campaign of one size or one composition: nothing to scale
+        spread[spread == 0] = 1.0  # a campaign with one size or one composition needs no scale
         return Scale(tuple(centre.tolist()), tuple(spread.tolist()))
 
     def loss(self, output: "Tensor", batch: Batch, scale: Scale) -> "Tensor":
@@ -117,7 +117,7 @@ class Reading(Task):
         }
 
     def score(self, predictions: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
-        """Scores per image and, from the mean over the views, `per_particle`."""
+        """Scores per image and, as `per_particle`, scores of the predictions averaged over the views."""
         particles = predictions.groupby("particle", as_index=False).agg(PER_PARTICLE)
         core_shell = particles["p_core_shell"] > 0.5
         particles["ordering_predicted"] = np.where(core_shell, ORDERINGS[0], ORDERINGS[1])
@@ -137,18 +137,18 @@ class Reading(Task):
         scatter = Picture(
             predicted_against_true(found.predictions, found.species[0]),
             "Predicted against true size and composition",
-            "Every test image: what the network reads against the truth. On the line: exact.",
+            "Every test image: the network's prediction against the truth. Points on the line are exact.",
         )
         averaged = (
             f"With the readings of all views of a particle averaged, {number(particle['accuracy'], '%')} of the test "
-            f"particles are ordered rightly; the mean error in size is {number(particle['size_mae_atoms'], 'atoms')}, "
+            f"particles get the right order; the mean error in size is {number(particle['size_mae_atoms'], 'atoms')}, "
             f"in composition {number(particle['composition_mae'])}."
         )
         return [Block(pictures=[confused]), Block(averaged, [scatter])]
 
 
 def scores(table: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
-    """Flat scores `name`, `name_low`, `name_high` of readings, and their baselines."""
+    """Scores of predictions as `name`, `name_low`, `name_high`, and their baselines."""
     from alloyscope.learn.metrics import balanced_accuracy, confusion, mean_score, proportion
 
     groups = table["particle"]
@@ -161,7 +161,7 @@ def scores(table: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
     composition_error = (table["fraction_first_predicted"] - table["fraction_first"]).abs()
     return {
         **proportion(truth == predicted, groups).entries("accuracy"),
-        # the better of the two constant answers; the training's majority could be the worse one here
+        # The better of the two constant answers: the majority of the training split may be the minority here.
         "accuracy_baseline": float(table["ordering"].value_counts(normalize=True).max()),
         "balanced_accuracy": balanced_accuracy(matrix),
         "confusion": {"labels": list(ORDERINGS), "true_by_predicted": matrix},

@@ -1,4 +1,4 @@
-"""The protocols of molecular dynamics by name: one module of this folder each."""
+"""The protocols of molecular dynamics by name; each module of this folder holds one."""
 
 import sys
 

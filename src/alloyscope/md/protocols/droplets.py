@@ -11,12 +11,12 @@ from alloyscope.lammps.commands import Segment
 from alloyscope.md.protocol import Dynamics, Positions, Protocol
 from alloyscope.sections import Positive, PositiveRange
 
-CONTACT_A = 2.7  # ASSUME about a bond length: the droplets attract, none of their atoms overlap
+CONTACT_A = 2.7  # ASSUME about a bond length: the droplets attract each other, and no atoms overlap
 ROOM_A = 8.0  # between the droplets and the wall
 
 
 class Droplets(Protocol):
-    """A droplet of each species melts apart from the other, both settle at contact_K, meet, and cool as a pair."""
+    """A droplet of each species melts far from the other; both settle at contact_K, touch, and cool as a pair."""
 
     aims_at = "janus"
     words = "droplet pair"
@@ -26,10 +26,10 @@ class Droplets(Protocol):
 
     melt_K: Positive = 1600.0  # ASSUME both pure droplets of ≤ 1000 atoms are liquid here
     melt_ps: Positive = 5.0
-    settle_ps: Positive = 5.0  # from melt_K to contact_K, still apart
+    settle_ps: Positive = 5.0  # from melt_K to contact_K, still separate
     contact_K: Positive = 800.0
-    contact_ps: PositiveRange = (10.0, 30.0)  # of one hold
-    max_holds: int = Field(4, ge=0)  # contact_ps is repeated as often, at most, until one cluster is left
+    contact_ps: PositiveRange = (10.0, 30.0)  # duration of one hold
+    max_holds: int = Field(4, ge=0)  # most repetitions of contact_ps, until one cluster is left
     cool_ps: PositiveRange = (40.0, 80.0)
 
     def start(

@@ -12,7 +12,7 @@ from alloyscope.sections import Positive, PositiveRange
 
 
 class GasQuench(Protocol):
-    """The gas condenses, waits until one cluster is left, and cools."""
+    """The gas condenses, is held until one cluster is left, and cools."""
 
     aims_at = "core_shell"
     words = "gas quench"
@@ -26,7 +26,7 @@ class GasQuench(Protocol):
     hold_ps: Positive = 10.0  # repeated at condense_K until one cluster is left
     max_holds: int = Field(12, ge=0)
     cool_ps: PositiveRange = (60.0, 140.0)
-    volume_per_atom_A3: Positive = 110.0  # ASSUME room enough to condense in: docs/physics.md §2
+    volume_per_atom_A3: Positive = 110.0  # ASSUME enough room to condense: docs/physics.md §2
 
     def start(
         self, particle: Particle, nearest_A: Sequence[float], rng: np.random.Generator
