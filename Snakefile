@@ -6,7 +6,7 @@
 # snakemake --profile profiles/local --configfile workflow/campaigns/demo.yaml     a small campaign on this machine
 # snakemake --profile slurm                                                        the campaign of config.yaml
 #
-# One job is one chunk of particles and declares one manifest; the data lie beside it (docs/running-on-a-cluster.md).
+# A job makes one chunk of particles and declares one manifest; the data lie beside it (docs/running-on-a-cluster.md).
 from snakemake.utils import min_version
 
 min_version("9.20")
@@ -42,14 +42,14 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
-# what `alloyscope status` reads, before any job has run
+# Write the file that `alloyscope status` reads, before any job runs.
 onstart:
     from alloyscope.campaign.folder import write_campaign
 
     write_campaign(Path(RESULTS, "plan", "campaign.json"), CAMPAIGN)
 
 
-# the failed jobs by their own words, after all that Snakemake and the cluster say of them
+# Print the failed jobs with their own errors, after the messages of Snakemake and the cluster.
 onerror:
     shell("python -m alloyscope status {RESULTS:q} >&2 2>/dev/null || true")
 
@@ -62,7 +62,7 @@ rule all:
     default_target: True
     input:
         rules.plan.output.particles,
-        # by name, because Snakemake does not miss what only finished jobs have read
+        # The manifests are listed because Snakemake does not notice a missing file that only finished jobs have read.
         manifests(SOURCE, chunks.md_chunks(CAMPAIGN)),
         manifests("describe", chunks.imaging_chunks(CAMPAIGN)),
         manifests("hrtem", chunks.imaging_chunks(CAMPAIGN)),

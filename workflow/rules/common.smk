@@ -1,4 +1,4 @@
-# What every rules file uses. What a stage is made from stands in alloyscope.campaign.stages, chunks and costs beside it.
+# Definitions for all rules files. alloyscope.campaign has the table of stages, the chunks and the costs.
 import os
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from alloyscope.errors import ConfigError
 from alloyscope.ids import chunk_name
 from alloyscope.potential.sets import parameter_set
 
-# jobs find the python that runs snakemake, whatever the shell's PATH
+# Jobs find the Python that runs Snakemake, independent of the shell's PATH.
 os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 try:
@@ -22,7 +22,7 @@ except ConfigError as error:
 
 RESULTS = CAMPAIGN.folder.as_posix()
 TABLE = f"{parameter_set(CAMPAIGN.potential.set).name}.eam.fs"
-ENVIRONMENT = "../../envs/alloyscope.yaml"  # names the environment; --sdm conda cannot build it, see there
+ENVIRONMENT = "../../envs/alloyscope.yaml"  # records the environment; --sdm conda cannot build it, see there
 
 
 def param(value):
@@ -31,18 +31,18 @@ def param(value):
 
 
 def made_from(stage):
-    """The params whose change runs a stage again, its recipe among them."""
+    """The params whose change runs a stage again, including its recipe."""
     found = {name: param(value(CAMPAIGN)) for name, value in STAGES[stage].made_from.items()}
     recipe = STAGES[stage].recipe
     return found if recipe is None else found | {"recipe": param(recipe)}
 
 
 def growing(first):
-    return lambda wildcards, attempt: attempt * first  # memory, minutes: as much again with each retry
+    return lambda wildcards, attempt: attempt * first  # memory or minutes: each retry asks for as much again
 
 
 def manifests(stage, numbers):
-    """Manifests of the chunks of a stage."""
+    """Paths of the manifests of a stage's chunks."""
     return [f"{RESULTS}/{STAGES[stage].proof.format(chunk=chunk_name(number))}" for number in numbers]
 
 

@@ -2,7 +2,7 @@
 #      hrtem/gates.json
 # out: hrtem/images.parquet    one row per image: parameters, labels, split
 #      hrtem/dataset.json      account of the released set, written last
-#      hrtem/images.zarr       the shared arrays' metadata
+#      hrtem/images.zarr       metadata of the shared arrays
 #      hrtem/ro-crate-metadata.json
 
 
@@ -18,7 +18,7 @@ rule dataset:
         f"{RESULTS}/logs/dataset/dataset.log",
     benchmark:
         f"{RESULTS}/benchmarks/dataset/dataset.tsv"
-    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
+    priority: 1  # before chunks that the image set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     resources:

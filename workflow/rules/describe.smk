@@ -1,7 +1,7 @@
-# in:  the manifests of the md chunks that make up this imaging chunk; potential/AgCo.eam.fs; sections `particles` and
+# in:  the manifests of the md chunks that this imaging chunk covers; potential/AgCo.eam.fs; sections `particles` and
 #      `md`
 # out: descriptors/chunk-000042.json       manifest, written last
-#      descriptors/chunk-000042.parquet    one row per planned particle: all that depends on neither labels nor splits
+#      descriptors/chunk-000042.parquet    one row per planned particle: columns that depend on neither labels nor splits
 
 
 rule describe:

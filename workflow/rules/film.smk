@@ -28,5 +28,5 @@ rule film:
         """
 
 
-# what images that show a film wait for
+# input of rules whose images show a film
 FILM = [rules.film.output.film] if CAMPAIGN.imaging.film.share > 0 else []

@@ -1,6 +1,6 @@
-# in:  the manifests of the imaging chunks that the data set waits for, with the tables and shards beside them;
+# in:  the manifests of the imaging chunks that the image set waits for, with the tables and shards beside them;
 #      structures/structures.parquet; the structures of a sample of images; film/carbon.extxyz when images show a film
-# out: hrtem/gates.json    every gate with its value and bound: nothing is released before all have passed
+# out: hrtem/gates.json    every gate with its value and bounds; written only if all have passed
 
 
 rule gates:
@@ -14,7 +14,7 @@ rule gates:
         f"{RESULTS}/logs/gates/gates.log",
     benchmark:
         f"{RESULTS}/benchmarks/gates/gates.tsv"
-    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
+    priority: 1  # before chunks that the image set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     threads: 1

@@ -1,4 +1,4 @@
-# in:  the manifests of the md chunks that make up this imaging chunk; sections `imaging`, `optics`, `detector`;
+# in:  the manifests of the md chunks that this imaging chunk covers; sections `imaging`, `optics`, `detector`;
 #      film/carbon.extxyz when images show a film
 # out: hrtem/chunk-000042.json       manifest, written last
 #      hrtem/chunk-000042.parquet    one row per image: every drawn parameter

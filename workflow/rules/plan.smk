@@ -1,5 +1,5 @@
 # in:  the whole config
-# out: plan/particles.parquet    one row per planned particle, to look at: no rule reads it, so growing reruns nothing
+# out: plan/particles.parquet    one row per planned particle, for the user: no rule reads it, so growth reruns nothing
 #      plan/campaign.json        the resolved config, for `alloyscope status`
 
 

@@ -1,7 +1,7 @@
 # in:  the tables, scores and checks of every stage
 # out: report/index.html     self-contained page
-#      report/run.html       another: what the run cost, what failed, how to run a part again
-#      report/summary.txt    the result in a few lines
+#      report/run.html       self-contained page on the run: cost, failures, commands to run a part again
+#      report/summary.txt    the main results in a few lines
 
 
 rule report:

@@ -1,5 +1,5 @@
-# in:  structures/structures.parquet; of the structure files beside it, those of the particles that are shown
-# out: report/statistics.html    self-contained page; needs no image, so it can be asked for by name before there is one
+# in:  structures/structures.parquet; the structure files of the particles that are shown
+# out: report/statistics.html    self-contained page; it needs no images, so it can be requested before there are any
 
 
 rule statistics:

@@ -15,7 +15,7 @@ rule structures:
         f"{RESULTS}/logs/structures/structures.log",
     benchmark:
         f"{RESULTS}/benchmarks/structures/structures.tsv"
-    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
+    priority: 1  # before chunks that the image set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     resources:

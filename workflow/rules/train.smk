@@ -1,7 +1,7 @@
 # in:  hrtem/dataset.json and the images beside it; the settings of one task
 # out: training/<task>/<run>/run.json       account of the run, written last
-#      training/<task>/<run>/last.ckpt, best.ckpt, metrics.csv    undeclared: Snakemake deletes declared outputs before
-#      a rerun, and with them the way to resume
+#      training/<task>/<run>/last.ckpt, best.ckpt, metrics.csv    not declared, because Snakemake deletes declared
+#      outputs before a rerun, and the training could not resume
 
 
 rule train:
@@ -13,14 +13,14 @@ rule train:
         f"{RESULTS}/logs/train/{{task}}-{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{task}}-{{run}}.tsv"
-    priority: 1  # ahead of chunks that the data set does not wait for (dataset.min_chunks)
+    priority: 1  # before chunks that the image set does not wait for (dataset.min_chunks)
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         mem_mb=growing(8000),
-        runtime=growing(480),  # the third attempt asks for a day, what most partitions allow; training resumes
-        # a resource, not a param: it changes nothing in the result, so it must not rerun a training
+        runtime=growing(480),  # the third attempt asks for a day, which most partitions allow; training resumes
+        # a resource and not a param, because it does not change the result and must not rerun a training
         loader_workers=CAMPAIGN.training.loader_workers,
     params:
         **made_from("train"),
