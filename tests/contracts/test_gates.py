@@ -109,7 +109,8 @@ def test_image_of_something_else_is_stopped() -> None:
 
 
 def test_atoms_that_scatter_at_another_depth_are_stopped() -> None:
-    assert gates.atoms_scatter_at_their_depth(19.0, 20.0, 2.0).value == pytest.approx(0.5)
+    assert gates.atoms_scatter_at_their_depth(18.5, 20.0, 2.0).value == pytest.approx(0.5)  # half an Å is noise
+    assert gates.atoms_scatter_at_their_depth(17.6, 20.0, 2.0).value == pytest.approx(0.95)
     with pytest.raises(GateError, match=r"atoms 20\.0 Å apart along the beam .* within a slice of 2\.00 Å; got 0\.0"):
         gates.atoms_scatter_at_their_depth(0.0, 20.0, 2.0)
 
@@ -157,8 +158,10 @@ def test_rotations_of_another_distribution_are_stopped(fault: Callable[[np.rando
 
 
 def test_a_structure_in_two_splits_is_stopped() -> None:
-    """The same structure under two numbers, as a user's files can hold it."""
+    """The same structure under two numbers, as a user's files can hold it: turned, or of one species, too."""
     table = pd.DataFrame({"particle": range(4), "split": ["train", "train", "test", "test"], "R_g_A": [1.0, 1, 2, 3]})
     assert gates.no_twins_across_splits(table, ["R_g_A"]).value == 0
+    twins = table.assign(R_g_A=[1.0, 1, 1 + 1e-9, 3], eta=float("nan"))
     with pytest.raises(GateError, match="3 particles equal one of another split, the first are 0, 1"):
-        gates.no_twins_across_splits(table.assign(R_g_A=[1.0, 1, 1, 3]), ["R_g_A"])
+        gates.no_twins_across_splits(twins, ["R_g_A", "eta"])
+    assert gates.no_twins_across_splits(twins.assign(eta=[0.1, 0.1, 0.2, 0.3]), ["R_g_A", "eta"]).value == 0

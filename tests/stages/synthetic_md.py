@@ -97,7 +97,7 @@ def labels_table(particles: int) -> pd.DataFrame:
             "n_second": 1,
             "fraction_first": 12 / 13,
             "R_g_A": 2.0 + 0.01 * np.arange(particles),
-            "d_com_A": 0.1,
+            **dict.fromkeys(("d_com_A", "eta", "radial_segregation_A", "mixing_sigma", "warren_cowley_alpha"), 0.1),
         }
     )
 

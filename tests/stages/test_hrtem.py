@@ -1,5 +1,6 @@
 """The hrtem step on small particles: slots, determinism, damage, gates."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -161,6 +162,14 @@ def test_valid_particle_without_structure_is_named(campaign: Path) -> None:
     with pytest.raises(
         StoreError, match=r"000000\.extxyz: must hold the 2 valid particles of its manifest .*; holds 1;"
     ):
+        make_chunk(campaign, 0)
+
+
+def test_manifest_that_lists_no_structures_is_refused(campaign: Path) -> None:
+    """Without a checksum nothing would tell whether the structures are those that were made."""
+    path = campaign / "structures" / "chunk-000000.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {}}))
+    with pytest.raises(StoreError, match=r"chunk-000000\.json: must list chunk-000000\.extxyz; lists \[\]; delete"):
         make_chunk(campaign, 0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from alloyscope.config.model import Config
-from alloyscope.config.read import FROZEN, frozen, json_schema, load, parse
+from alloyscope.config.read import FROZEN, json_schema, load, parse, started
 from alloyscope.errors import ConfigError
 from alloyscope.sections import LogUniform, bounds
 
@@ -82,10 +82,22 @@ def test_jobs_read_the_config_of_the_start(monkeypatch: pytest.MonkeyPatch) -> N
     """The real thing is in tests/workflow/test_slurm.py."""
     monkeypatch.delenv(FROZEN, raising=False)
     edited = {"campaign": {"n_particles": 9}}
-    assert frozen(edited, main=False) == edited  # a cluster that hands no environment on
-    assert frozen({"campaign": {"n_particles": 8}}, main=True) == {"campaign": {"n_particles": 8}}
-    assert frozen(edited, main=False) == {"campaign": {"n_particles": 8}}
-    assert frozen(edited, main=True) == edited  # the next start
+    assert started(edited, main=False) == parse(edited)  # a cluster that hands no environment on
+    begun = {"campaign": {"n_particles": 8}}
+    assert started(begun, main=True) == parse(begun)
+    assert started(edited, main=False) == parse(begun)
+    assert started(edited, main=True) == parse(edited)  # the next start
+
+
+def test_jobs_use_a_preset_as_it_was_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(FROZEN, raising=False)
+    own = tmp_path / "mine.yaml"
+    own.write_text("imaging: {voltage_kV: 300}")
+    content = {"imaging": {"preset": str(own)}}
+    begun = started(content, main=True)
+    own.unlink()
+    assert started(content, main=False) == begun
+    assert begun.imaging.voltage_kV == 300
 
 
 def test_lists_every_fault_at_once() -> None:

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from alloyscope.config.model import Config
 from alloyscope.config.read import parse
 from alloyscope.contracts import View
 from alloyscope.errors import ConfigError
-from alloyscope.microscope.presets import packaged_presets
+from alloyscope.microscope.presets import IMAGING, packaged_presets
 from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.views import drawn_view
 from alloyscope.sections import bounds
@@ -92,3 +93,37 @@ def test_every_drawn_parameter_takes_fixed_uniform_and_log_uniform_values(name: 
         config = parse({section: {name: draw}})
         view = drawn_view(1, 1, ImagingSection(), config.optics, config.detector, seed=1)
         assert 0.2 <= getattr(view, name) <= 0.3
+
+
+def test_config_yaml_leaves_to_presets_what_is_theirs(root: Path) -> None:
+    """The workflow lays a user's file over config.yaml, whose keys would beat the preset that the user names."""
+    content = yaml.safe_load((root / "config.yaml").read_text())
+    assert not content["imaging"].keys() & set(IMAGING)
+    assert content["optics"].keys() == content["detector"].keys() == {"preset"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("imaging: {voltage_kV: [", "not YAML"),
+        ("- imaging", "must hold the sections imaging, optics, detector, or some of them"),
+        ("lens: {}", "lens: unknown section; known are imaging, optics, detector"),
+        ("imaging: {views: 2}", r"imaging\.views: must be one of voltage_kV, pixels"),
+        ("optics: {C12_A: 0}", "has no section imaging"),
+    ],
+)
+def test_refuses_a_faulty_file(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"imaging: preset \S+mine\.yaml: {message}"):
+        parse({"imaging": {"preset": str(tmp_path / "mine.yaml")}})
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"optics: preset nowhere\.yaml: cannot be read"):
+        parse({"optics": {"preset": "nowhere.yaml"}})
+
+
+def test_keys_of_a_film_are_laid_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("imaging: {film: {share: 0.5, thickness_A: 20}}\noptics:\n")
+    imaging = parse({"imaging": {"preset": str(tmp_path / "mine.yaml"), "film": {"thickness_A": 40}}}).imaging
+    assert (imaging.film.share, imaging.film.thickness_A) == (0.5, 40)

@@ -44,6 +44,7 @@ def would_run(place: Workplace, *changes: str) -> dict[str, int]:
 
 def test_they_run_nothing_of_a_finished_campaign(kept: Workplace) -> None:
     assert would_run(kept) == {}
+    assert would_run(kept, "--config", "particles={protocols: {mixed: 0}}") == {}
 
 
 def test_a_task_is_learnt_scored_and_reported(copy: Callable[[], Workplace]) -> None:

@@ -16,7 +16,7 @@ from alloyscope.potential.sets import parameter_set
 os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 try:
-    CAMPAIGN = read.parse(read.frozen(config, workflow.is_main_process))
+    CAMPAIGN = read.started(config, workflow.is_main_process)
 except ConfigError as error:
     raise WorkflowError(f"the config is faulty:\n{error}") from None
 

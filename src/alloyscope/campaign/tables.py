@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from alloyscope.config.model import ParticlesSection
-from alloyscope.errors import StoreError
+from alloyscope.errors import ConfigError, StoreError
 from alloyscope.md.protocols import PROTOCOLS
 from alloyscope.sections import parse_section
 from alloyscope.store.chunks import rows_in, table_name
@@ -87,7 +87,14 @@ def described_rows(
 def _particles_of(manifest: Manifest, path: Path) -> str | None:
     """The section `particles` that a chunk was made from; that of an older chunk lacks the later keys."""
     stored = manifest.provenance.get("sections", {}).get("particles")
-    return None if stored is None else parse_section(ParticlesSection, stored, path=f"{path}: particles").as_json()
+    if stored is None:
+        return None
+    try:
+        return parse_section(ParticlesSection, stored, path="particles").as_json()
+    except ConfigError as error:
+        raise StoreError(
+            f"{path}: was made from a section that is not valid ({error}); {to_mend(path.parent, manifest.chunk)}"
+        ) from None
 
 
 def imaged_rows(manifest: Manifest, folder: Path, shard: ShardShape) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from alloyscope.microscope.waves import wave_grid
 from alloyscope.progress import progress
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, read_json
-from alloyscope.store.chunks import HASHING_THREADS, present
+from alloyscope.store.chunks import HASHING_THREADS, present, require_structures
 from alloyscope.store.manifests import Manifest, manifest_name
 from alloyscope.store.tables import read_table
 from alloyscope.store.workplace import Workplace
@@ -137,6 +137,8 @@ def check_rows(campaign: CampaignFolder, stage: Stage, manifest: Manifest) -> No
         described_rows(manifest, folder, imaging_capacity(config), config.campaign.seed, config.particles)
     elif stage.name == "hrtem":
         imaged_rows(manifest, folder, campaign.shard)
+    else:
+        require_structures(manifest, folder)
 
 
 def label_faults(campaign: CampaignFolder, checked: Checked) -> Iterator[Fault]:

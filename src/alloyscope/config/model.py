@@ -28,12 +28,20 @@ def _one_of(records: Mapping[str, Any]) -> Callable[[str], str]:
     return check
 
 
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"must differ; got {', '.join(names)}")
+    return names
+
+
 ProtocolName = Annotated[str, AfterValidator(_one_of(PROTOCOLS)), WithJsonSchema({"enum": list(PROTOCOLS)})]
 TaskName = Annotated[str, AfterValidator(_one_of(TASKS)), WithJsonSchema({"enum": list(TASKS)})]
 
 
-def _fields(records: Mapping[str, type[Protocol] | type[Task]]) -> dict[str, Any]:
+def _fields(records: Mapping[str, type[Protocol] | type[Task]], base: type[Section]) -> dict[str, Any]:
     """One field per record; the field of a record without `spelled` is None in campaigns that do not use it."""
+    if taken := records.keys() & base.model_fields.keys():
+        raise TypeError(f"{', '.join(taken)}: a record must not bear the name of a key of {base.__name__}")
     return {
         name: (record, record()) if record.spelled else (Annotated[record | None, LATER], None)
         for name, record in records.items()
@@ -108,7 +116,7 @@ class Training(Section):
     """Tasks to train and their seeds; one further field per task holds its settings."""
 
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    tasks: Annotated[tuple[TaskName, ...], LATER] = ("reading", "denoising")
+    tasks: Annotated[tuple[TaskName, ...], AfterValidator(_different), LATER] = ("reading", "denoising")
     loader_workers: int = Field(0, ge=0)
 
     def task(self, name: str) -> Task:
@@ -124,8 +132,8 @@ if TYPE_CHECKING:
     class TrainingSection(Training): ...
 
 else:
-    MdSection = create_model("MdSection", __base__=Dynamics, **_fields(PROTOCOLS))
-    TrainingSection = create_model("TrainingSection", __base__=Training, **_fields(TASKS))
+    MdSection = create_model("MdSection", __base__=Dynamics, **_fields(PROTOCOLS, Dynamics))
+    TrainingSection = create_model("TrainingSection", __base__=Training, **_fields(TASKS, Training))
 
 
 class ExecutionSection(Section):
@@ -170,9 +178,13 @@ class Config(Section):
 
         The settings of unused ones are None, unless they are `spelled`.
         """
-        md = _used(self.md, PROTOCOLS, self.particles.used)
+        weights = {
+            name: weight for name, weight in self.particles.protocols.items() if weight > 0 or PROTOCOLS[name].spelled
+        }
+        particles = self.particles.model_copy(update={"protocols": weights})
+        md = _used(self.md, PROTOCOLS, particles.used)
         training = _used(self.training, TASKS, self.training.tasks)
-        return self.model_copy(update={"md": md, "training": training})
+        return self.model_copy(update={"particles": particles, "md": md, "training": training})
 
     @property
     def wall_limit_s(self) -> float:

@@ -18,18 +18,26 @@ from alloyscope.sections import S, Section, parse_section
 FROZEN = "ALLOYSCOPE_CONFIG"  # environment variable
 
 
-def frozen(content: Any, main: bool) -> Any:
-    """Return the config as the main process of a Snakemake run read it, also in the processes that it starts.
+def started(content: Any, main: bool) -> Config:
+    """The config with which a run of Snakemake was started, also in the processes that it starts.
 
-    On a cluster each job reads the config files again, and the user may have changed them meanwhile.
+    On a cluster each job reads the files of the config again, and a user may have edited them, or a preset that they
+    name by its path, in the meantime. The main process therefore keeps the resolved config in an environment variable,
+    which the other processes inherit (docs/decisions/0008).
 
     Args:
-        content: The config as this process read it.
+        content: The config as this process read it from the files.
         main: Whether this is the main process.
+
+    Raises:
+        ConfigError: lists every fault.
     """
+    if FROZEN in os.environ and not main:
+        return parse(json.loads(os.environ[FROZEN]))
+    config = parse(content)
     if main:
-        os.environ[FROZEN] = json.dumps(content)
-    return json.loads(os.environ[FROZEN]) if FROZEN in os.environ else content
+        os.environ[FROZEN] = json.dumps(config.model_dump(mode="json"))
+    return config
 
 
 def parse(content: Any) -> Config:

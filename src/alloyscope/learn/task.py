@@ -115,7 +115,8 @@ class Task(Section, ABC):
         scaled: Names of the labels that `scale` standardises, for the account of a training.
         columns: Columns of predictions.parquet beside those that identify the image, with pandas dtypes.
         shown: Scores that the log and the report show.
-        examples: Number of test images that the report shows with the network's output.
+        examples: Number of test images that the report shows with the network's output, which is then an image; `reads`
+            must hold "clean".
         heading: Heading of the section in the report.
         does: What the network does, as a continuation of "A network".
         spelled: Whether every config holds the section, as for a protocol. A later task leaves this out.

@@ -37,7 +37,8 @@ class OverPreset(Section):
     @model_validator(mode="before")
     @classmethod
     def _over_preset(cls, given: Any) -> Any:
-        return over_preset(cls.section, cls.model_fields["preset"].default, cls.model_fields, given)
+        needed = {name for name, field in cls.model_fields.items() if LATER not in field.metadata}
+        return over_preset(cls.section, cls.model_fields["preset"].default, needed, given)
 
 
 class FilmSection(Section):

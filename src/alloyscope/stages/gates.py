@@ -31,7 +31,11 @@ from alloyscope.store.manifests import Manifest, manifest_name
 from alloyscope.store.structures import read_film
 from alloyscope.store.tables import read_table
 
-KNOWN_BY = ("n_atoms", "n_first", "R_g_A", "d_com_A")  # columns of structures.parquet
+# columns of structures.parquet
+KNOWN_BY = (
+    *("n_atoms", "n_first", "R_g_A", "d_com_A"),
+    *("eta", "radial_segregation_A", "mixing_sigma", "warren_cowley_alpha"),
+)
 ASKED = ("image", "valid", *store.VECTORS["rotation"])  # columns
 
 

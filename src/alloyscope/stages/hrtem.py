@@ -72,8 +72,8 @@ def run(
         checked_waves: Number of waves that are compared with abTEM's (default: `imaging.checked_waves`).
 
     Raises:
-        ConfigError: the aperture is wider than the grid's band limit, waves of several snapshots or behind a film are
-            asked for, or images show a film and no film is given.
+        ConfigError: the aperture is wider than the grid's band limit, waves of several snapshots are asked
+            for, or images show a film and no film is given.
         StoreError: an input is missing or damaged, or an output cannot be written.
         GateError: an image would be wrong.
     """

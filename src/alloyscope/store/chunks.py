@@ -95,12 +95,27 @@ def verify_all(manifests: Sequence[Manifest], folder: Path) -> None:
             pass
 
 
+def require_structures(manifest: Manifest, folder: Path) -> None:
+    """Check that the manifest of an md chunk lists the structure file, so that its checksum can be compared.
+
+    Raises:
+        StoreError: the manifest has valid particles and does not list the file.
+    """
+    name = structures_name(manifest.chunk)
+    if manifest.valid_particles and name not in manifest.files:
+        raise StoreError(
+            f"{folder / manifest_name(manifest.chunk)}: must list {name}; lists {sorted(manifest.files)}; "
+            f"{to_mend(folder, manifest.chunk)}"
+        )
+
+
 def snapshots_in(manifest: Manifest, folder: Path) -> dict[int, list[Structure]]:
     """Read the snapshots of each valid particle of an md chunk, in order.
 
     Raises:
         StoreError: the file differs from its manifest, or holds other particles.
     """
+    require_structures(manifest, folder)
     manifest.verify(folder)
     path = folder / structures_name(manifest.chunk)
     frames = by_particle(read_structures(path)) if manifest.valid_particles else {}
@@ -147,9 +162,12 @@ def rows_in(
     if "image" in columns:
         wanted["view"] = np.tile(np.arange(views), len(particles))
         wanted["image"] = first * views + np.arange(len(particles) * views)
+    if other := set(rows) ^ set(columns):
+        raise StoreError(
+            f"{path}: must have the columns of its stage; {', '.join(sorted(map(str, other)))} differ; {mend}"
+        )
     sound = (
-        set(rows) == set(columns)
-        and 0 < len(particles) <= capacity
+        0 < len(particles) <= capacity
         and np.array_equal(particles, first + np.arange(len(particles)))
         and all(np.array_equal(rows[name], values) for name, values in wanted.items())
     )
