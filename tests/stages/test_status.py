@@ -44,7 +44,7 @@ def test_costs_by_hand(folder: Path) -> None:
     assert row(text, "md", 1) == ["md", "24 particles/h", "1440 particles/h", "0.021", "0.021"]
     assert row(text, "all") == ["all of these", "0.021", "0.021"]
     assert "GPU-hours" not in text
-    assert "core-hours used  about to go" in text
+    assert "core-hours used  still needed" in text
 
 
 def test_rate_of_the_last_hour_leaves_out_what_is_older(folder: Path) -> None:

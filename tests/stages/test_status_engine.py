@@ -60,7 +60,7 @@ def test_jobs_whose_snakemake_was_killed_here(folder: Path, tmp_path: Path, monk
     refused.write_text(f"  Host: {platform.node()}\nLockException\n")
     text = run(folder=folder)
     assert row(text, "md")[1:6] == ["1 of 3", "1", "0", "0", "0"]
-    assert "was killed, and nothing will follow them: end them with scancel --name=1b2c-3d, then run snakemake" in text
+    assert "was killed, and no job will follow them: end them with scancel --name=1b2c-3d, then run snakemake" in text
     log.write_text(log.read_text().replace(platform.node(), "login2"))
     assert "scancel" not in run(folder=folder)
 
@@ -99,7 +99,7 @@ def test_squeue_that_fails(
     begin(folder, "chunk-000001")
     submit(folder, chunk_000001="812")
     text = run(folder=folder)
-    assert f"squeue says nothing of the jobs on SLURM: {fault}" in text
+    assert f"squeue does not report the jobs on SLURM: {fault}" in text
     assert row(text, "md")[1:6] == ["1 of 3", "0", "0", "1", "0"]
 
 

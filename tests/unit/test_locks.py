@@ -48,7 +48,7 @@ def test_file_system_without_locks(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with locked(tmp_path / "number.txt"):
         pass
-    assert "no locks here (Function not implemented); going on without" in capsys.readouterr().err
+    assert "the file system has no locks (Function not implemented); working without one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])

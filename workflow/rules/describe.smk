@@ -1,7 +1,7 @@
 # in:  the manifests of the md chunks that this imaging chunk covers; potential/AgCo.eam.fs; sections `particles` and
 #      `md`
 # out: descriptors/chunk-000042.json       manifest, written last
-#      descriptors/chunk-000042.parquet    one row per planned particle: columns that depend on neither labels nor splits
+#      descriptors/chunk-000042.parquet    one row per planned particle, independent of labels and splits
 
 
 rule describe:

@@ -216,8 +216,8 @@ def table_of_costs(stages: list[StageStatus], now_s: float) -> list[str]:
     if not begun:
         return []
     with_gpu = any(s.made.spent.gpu_s for s in begun)
-    head = ["stage", "last hour", "on the whole", "ready in", "core-hours used", "about to go"]
-    rows = [head + ["GPU-hours", "about to go"] * with_gpu]
+    head = ["stage", "last hour", "whole run", "ready in", "core-hours used", "still needed"]
+    rows = [head + ["GPU-hours used", "still needed"] * with_gpu]
 
     def costs(spent: Cost, left: Cost | None) -> list[str]:
         core = [hours(spent.core_s), hours(left.core_s) if left else ""]
@@ -253,7 +253,7 @@ def notes(stages: list[StageStatus], records: Records, place: Workplace, folder:
         for reason, count in s.made.reasons.most_common():
             yield f"{count} particles failed in {s.stage}: {reason}"
     if records.queue.fault:
-        yield f"squeue says nothing of the jobs on SLURM: {records.queue.fault}"
+        yield f"squeue does not report the jobs on SLURM: {records.queue.fault}"
     for host, count in sum((s.away for s in stages), Counter[str]()).items():
         yield (
             f"{count} {'job' if count == 1 else 'jobs'} counted as stopped may still work on {host}: "
@@ -264,7 +264,7 @@ def notes(stages: list[StageStatus], records: Records, place: Workplace, folder:
     given = [job.output.resolve() for s in stages for job, slurm in s.running if slurm]
     if any(records.accounts.get(output, Account()).host == platform.node() for output in given):
         yield (
-            "the snakemake that gave these jobs to SLURM was killed, and nothing will follow them: end them with "
+            "the snakemake that gave these jobs to SLURM was killed, and no job will follow them: end them with "
             f"scancel --name={place.slurm_run()}, then run snakemake --unlock and start again"
         )
     elif not any(s.running or s.queued for s in stages):

@@ -98,11 +98,11 @@ def resumable(path: Path, wanted: str) -> dict[str, Any] | None:
     try:
         checkpoint = load_checkpoint(path)
     except StoreError as error:
-        log(f"{error}; starting afresh")
+        log(f"{error}; training starting anew")
         return None
     found = checkpoint["hyper_parameters"]["card"]["digest"]
     if found != wanted:
-        log(f"{path}: belongs to other settings or another image set ({found}, not {wanted}); starting afresh")
+        log(f"{path}: belongs to other settings or another image set ({found}, not {wanted}); starting anew")
         return None
     return checkpoint
 

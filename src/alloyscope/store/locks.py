@@ -55,7 +55,7 @@ def _take(place: Path) -> int:
             return held
         if not said:
             holder = os.pread(held, 200, 0).decode(errors="replace") or "another process"
-            log(f"{place}: held by {holder}, which makes the same; waiting until it ends")
+            log(f"{place}: held by {holder}, which makes the same output; waiting until it ends")
             said = True
         os.close(held)
         time.sleep(LOOK_EVERY_S)
@@ -73,7 +73,7 @@ def _locked(held: int, place: Path) -> bool:
             raise StoreError(f"{place}: cannot be locked ({error.strerror})") from None
         # ASSUME on a file system without locks (some Lustre mounts) it is better to work without one than not at all:
         # Snakemake's own lock prevents a second campaign
-        log(f"{place}: no locks here ({error.strerror}); going on without")
+        log(f"{place}: the file system has no locks ({error.strerror}); working without one")
     return True
 
 
