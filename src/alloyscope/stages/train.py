@@ -98,11 +98,14 @@ def resumable(path: Path, wanted: str) -> dict[str, Any] | None:
     try:
         checkpoint = load_checkpoint(path)
     except StoreError as error:
-        log(f"{error}; training starting anew")
+        log(f"{error}; training starts from the beginning")
         return None
     found = checkpoint["hyper_parameters"]["card"]["digest"]
     if found != wanted:
-        log(f"{path}: belongs to other settings or another image set ({found}, not {wanted}); starting anew")
+        log(
+            f"{path}: belongs to other settings or another image set ({found}, not {wanted}); "
+            f"training starts from the beginning"
+        )
         return None
     return checkpoint
 
