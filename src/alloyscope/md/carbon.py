@@ -84,12 +84,12 @@ def melt_and_quench(lmp: Any, settings: FilmSection, seed: int) -> Film:
             f"timestep {1e-3 * TIMESTEP_fs}",
         ]
     )
-    stages = (
+    segments = (
         (settings.melt_K, settings.melt_K, settings.melt_ps),
         (settings.melt_K, FINAL_K, settings.quench_ps),
         (FINAL_K, FINAL_K, settings.settle_ps),
     )
-    for number, (start_K, stop_K, duration_ps) in enumerate(stages):
+    for number, (start_K, stop_K, duration_ps) in enumerate(segments):
         noise = seed_for("film-bath", seed, number)
         lmp.command(f"fix bath all langevin {start_K} {stop_K} {DAMP_ps} {noise} zero yes")
         lmp.command(f"run {max(1, round(1e3 * duration_ps / TIMESTEP_fs))}")
