@@ -56,9 +56,9 @@ def interaction_constant_rad_per_VA(voltage_kV: float) -> float:
 def scherzer_defocus_A(C30_A: float, voltage_kV: float) -> float:
     """Scherzer defocus Δf = √(4/3 · C30 λ) [Å], underfocus positive; it is overfocus for negative C30.
 
-    Scherzer, J. Appl. Phys. 20, 20 (1949), who rounds it to 1.2 √(C30 λ). At this defocus the extremum of the aberration
-    function is χ = −2π/3 (a minimum; +2π/3, a maximum, for negative C30), which gives the widest band of transfer without
-    a change of sign.
+    Scherzer, J. Appl. Phys. 20, 20 (1949), who rounds it to 1.2 √(C30 λ). At this defocus the extremum of the
+    aberration function is χ = −2π/3, a minimum (+2π/3, a maximum, for negative C30), which gives the widest band of
+    transfer without a change of sign.
     """
     return math.copysign(math.sqrt(4 / 3 * abs(C30_A) * electron_wavelength_A(voltage_kV)), C30_A)
 

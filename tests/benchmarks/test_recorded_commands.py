@@ -20,6 +20,7 @@ from campaign_command import command_of
 from alloyscope.config.read import parse
 from alloyscope.potential.sets import PotentialSection
 from tests.benchmarks.claims import ROOT, Untrue, campaign_of, check, checks_of
+from tests.workflow.workplace import DATA_ALONE
 
 ENTRIES: dict[str, dict[str, Any]] = json.loads((ROOT / "docs" / "results.json").read_text())
 REFERENCE = "snakemake --profile profiles/local --configfile workflow/campaigns/reference.yaml"
@@ -33,10 +34,16 @@ FULL_COST = {
 }
 
 PARTS = ("src/alloyscope", "config.yaml", "workflow/campaigns")
-DIGEST = (
-    "import sys; from pathlib import Path; from alloyscope.config import load; "
-    "from alloyscope.store.atomic import digest; print(digest(load(*map(Path, sys.argv[1:])).as_json()))"
-)
+DIGEST = """
+import sys
+from pathlib import Path
+from alloyscope.store.atomic import digest
+try:
+    from alloyscope.config.read import load
+except ModuleNotFoundError:  # an older commit
+    from alloyscope.config import load
+print(digest(load(*map(Path, sys.argv[1:])).as_json()))
+"""
 OVERLAYS = {"make demo": "demo", "python benchmarks/soak.py": "soak"}  # the others read config.yaml alone
 
 
@@ -66,7 +73,7 @@ def test_every_config_is_the_one_of_its_commit(tmp_path: Path) -> None:
             pytest.skip(f"this checkout has no commit {commit}")
         parts = subprocess.run(["git", "archive", commit, *PARTS], capture_output=True, check=True).stdout
         with tarfile.open(fileobj=io.BytesIO(parts)) as archive:
-            archive.extractall(place := tmp_path / commit, filter="data")
+            archive.extractall(place := tmp_path / commit, **DATA_ALONE)
         overlay = OVERLAYS.get(command.split(" --")[0])
         files = ["config.yaml", *[f"workflow/campaigns/{overlay}.yaml"] * bool(overlay)]
         found = subprocess.run(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.cluster import MPI_SPOKEN, Cluster
-from tests.workflow.workplace import MINIMAL, Workplace
+from tests.workflow.workplace import DATA_ALONE, MINIMAL, Workplace
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def kept(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """
     place = Workplace.new(root, tmp_path_factory.mktemp("kept") / "top")
     with tarfile.open(Path(__file__).with_name("campaign-3faff46.tar.xz")) as archive:
-        archive.extractall(place.path, filter="data")
+        archive.extractall(place.path, **DATA_ALONE)
     return place
 
 

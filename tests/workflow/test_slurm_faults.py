@@ -155,6 +155,8 @@ def test_drained_node_takes_no_job_but_ends_its_own(met: Met, undisturbed: Workp
 def test_lost_node_queues_its_job_again(met: Met, undisturbed: Workplace) -> None:
     campaign = met.begin_and_meet(*ONE_CORE)
     with taken(met.cluster, "down"):
+        # SLURM ends the job's processes; a node that came back with them could not take the same job again
+        campaign.wait_for(lambda: not stages_in(met.place.path))
         early = met.ledger
     answer = campaign.end()
     assert answer.code == 0, answer.text[-8000:]
@@ -177,14 +179,18 @@ def taken(cluster: Cluster, state: str) -> Iterator[None]:
         cluster.ask("sh", "-c", back)
 
 
-def stop_step(top: Path) -> list[int]:
-    """Stop the md step that runs in a folder, and its workers, as a hang would; their process ids."""
-    steps = [
+def stages_in(top: Path) -> list[psutil.Process]:
+    """The processes of the stage md that run in a folder."""
+    return [
         process
         for process in psutil.process_iter(["cmdline", "cwd"])
-        if process.info["cwd"] == str(top) and process.info["cmdline"][1:4] == ["-m", "alloyscope", "md"]
+        if process.info["cwd"] == str(top) and (process.info["cmdline"] or [])[1:4] == ["-m", "alloyscope", "md"]
     ]
-    whole = [process for step in steps for process in (step, *step.children(recursive=True))]
+
+
+def stop_step(top: Path) -> list[int]:
+    """Stop the md stage that runs in a folder, and its workers, as a hang would; their process ids."""
+    whole = [process for stage in stages_in(top) for process in (stage, *stage.children(recursive=True))]
     for process in whole:
         process.suspend()
     return [process.pid for process in whole]

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from tempfile import NamedTemporaryFile
 PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs", "slurm")
 MINIMAL = ("--configfile", "workflow/campaigns/minimal.yaml")
 LIMIT_s = 1200
+# of tarfile.extractall; Python 3.11.2, which Debian 12 has, knows no filter
+DATA_ALONE = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["snakemake.cli", "alloyscope.config.read", "alloyscope.campaign.stages"])
 
