@@ -48,7 +48,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1
+SchedulerParameters=sched_min_interval=0,bf_interval=1
 GresTypes=gpu
 ReturnToService=2
 MinJobAge=3000

@@ -63,7 +63,9 @@ def test_a_task_is_learnt_scored_and_reported(copy: Callable[[], Workplace]) -> 
     assert "Mean error in defocus: " in (results / "report" / "summary.txt").read_text()
 
 
-def test_a_protocol_makes_particles_and_a_preset_fills_the_config(fresh: Workplace) -> None:
+def test_a_protocol_makes_particles_and_a_preset_fills_the_config(copy: Callable[[], Workplace]) -> None:
+    """In a finished campaign, whose potential stays."""
+    place = copy()
     config = {
         "campaign": {"n_particles": 2},
         "particles": {"protocols": {"gas_quench": 0, "droplets": 0, "mixed": 1}},
@@ -71,11 +73,12 @@ def test_a_protocol_makes_particles_and_a_preset_fills_the_config(fresh: Workpla
         "imaging": {"preset": "titan-300"},
         "detector": {"preset": "titan-300", "mtf_c3": 2.5},
     }
-    (fresh.path / "mixed.yaml").write_text(yaml.safe_dump(config))
+    (place.path / "mixed.yaml").write_text(yaml.safe_dump(config))
     both = (*MINIMAL, "mixed.yaml")
-    answer = fresh.snakemake(*both, "--until", "structures")
+    answer = place.snakemake(*both, "--until", "structures")
     assert answer.code == 0, answer.text[-8000:]
-    results = fresh.path / "results" / "minimal"
+    assert "potential" not in answer.jobs
+    results = place.path / "results" / "minimal"
     table = pd.read_parquet(results / "structures" / "structures.parquet")
     assert table["protocol"].tolist() == ["mixed", "mixed"]
     assert table["valid"].all()
