@@ -6,9 +6,8 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,11 +48,6 @@ def print_error(words: Sequence[str], error: Exception, text: str) -> None:
         print(f"alloyscope {words[0]}: {', '.join(place)}{': ' * bool(place)}{line}", file=sys.stderr)
 
 
-def passed_on(run: Callable[..., None], arguments: argparse.Namespace) -> None:
-    """Call `run` of a stage or command with all parsed arguments."""
-    run(**{name: value for name, value in vars(arguments).items() if name not in ("command", "main")})
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="alloyscope", description="Simulated nanoalloy images and networks.")
@@ -62,15 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = import_module(MODULES[words[0]])
         sub = subparsers.add_parser(words[0], description=module.__doc__)
         module.add_arguments(sub)
-        sub.set_defaults(main=getattr(module, "main", partial(passed_on, module.run)))
+        sub.set_defaults(main=getattr(module, "main", lambda arguments: module.run(**vars(arguments))))
     else:  # the parser prints its help or an error
         for name, place in MODULES.items():
             subparsers.add_parser(name, help=summary(place))
     try:
         arguments = parser.parse_args(words)  # also parses and checks the sections
+        call = arguments.main
+        del arguments.main, arguments.command  # what remains are the flags
         output: Path | None = getattr(arguments, "manifest", None) or getattr(arguments, "out", None)
         with locked(output) if output and words[0] in STAGES else nullcontext():
-            arguments.main(arguments)
+            call(arguments)
     except AlloyscopeError as error:
         print_error(words, error, str(error))
         return 2

@@ -68,9 +68,11 @@ def test_every_command_makes_its_entry() -> None:
 def test_every_config_is_the_one_of_its_commit(tmp_path: Path) -> None:
     """The digest beside a number is that of the config which the command reads in the commit beside it."""
     made = {(e["commit"], e["command"], e["config"]) for e in ENTRIES.values() if e["config"]}
+    unknown: list[str] = []
     for commit, command, claimed in sorted(made):
         if subprocess.run(["git", "cat-file", "-e", f"{commit}:config.yaml"], capture_output=True).returncode:
-            pytest.skip(f"this checkout has no commit {commit}")
+            unknown.append(commit)
+            continue
         parts = subprocess.run(["git", "archive", commit, *PARTS], capture_output=True, check=True).stdout
         with tarfile.open(fileobj=io.BytesIO(parts)) as archive:
             archive.extractall(place := tmp_path / commit, **DATA_ALONE)
@@ -85,6 +87,8 @@ def test_every_config_is_the_one_of_its_commit(tmp_path: Path) -> None:
             check=True,
         )
         assert (commit, command, found.stdout.strip()) == (commit, command, claimed)
+    if unknown:
+        pytest.skip(f"this checkout has no commit {', '.join(unknown)}; the others were compared")
 
 
 def test_a_validation_is_recorded_whole() -> None:

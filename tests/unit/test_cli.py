@@ -113,7 +113,7 @@ def test_failing_stage_ends_its_log_with_command_and_error(capsys: pytest.Captur
     assert error.startswith("alloyscope plan: --config: ")
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception) -> None:
     """The step md fails with an error of particle 7."""
 
     def run(**arguments: object) -> None:
@@ -121,6 +121,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
             raise error
 
     monkeypatch.setattr(md, "run", run)
+    monkeypatch.chdir(tmp_path)  # the output is locked by a file beside it
 
 
 MD = (
@@ -130,16 +131,18 @@ MD = (
 
 
 def test_failing_chunk_names_chunk_and_particle(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failing(monkeypatch, StoreError("disk full\nand slow"))
+    failing(monkeypatch, tmp_path, StoreError("disk full\nand slow"))
     assert cli.main(MD) == 2
     place = "alloyscope md: chunk 000012, particle 7: "
     assert capsys.readouterr().err.splitlines()[1:] == [f"{place}disk full", f"{place}and slow"]
 
 
-def test_particle_is_named_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    failing(monkeypatch, StoreError("no structure of particle 7 (particle 70 has one)"))
+def test_particle_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, tmp_path, StoreError("no structure of particle 7 (particle 70 has one)"))
     assert cli.main(MD) == 2
     assert (
         capsys.readouterr().err.splitlines()[1].startswith("alloyscope md: chunk 000012: no structure of particle 7 ")
@@ -147,9 +150,9 @@ def test_particle_is_named_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_unexpected_error_keeps_its_traceback_and_comes_last(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failing(monkeypatch, ZeroDivisionError("by hand"))
+    failing(monkeypatch, tmp_path, ZeroDivisionError("by hand"))
     assert cli.main(MD) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"

@@ -94,20 +94,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of a campaign, e.g. results/demo")
     parser.add_argument("--to", choices=("hdf5", "png", "tiff"), required=True, help="format of the files")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--images", type=span, default=slice(None), metavar="A:B", help="rows (default: all)")
+    parser.add_argument("--images", type=span, default=argparse.SUPPRESS, metavar="A:B", help="rows (default: all)")
     parser.add_argument(
-        "--array", choices=(COUNTS, CLEAN), default=COUNTS, help="array for PNG and TIFF (default: counts)"
+        "--array", choices=(COUNTS, CLEAN), default=argparse.SUPPRESS, help="array for PNG and TIFF (default: counts)"
     )
-    parser.add_argument("--bits", type=int, choices=(8, 16), default=16, help="bits per pixel of a PNG (default: 16)")
+    parser.add_argument(
+        "--bits", type=int, choices=(8, 16), default=argparse.SUPPRESS, help="bits per pixel of a PNG (default: 16)"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    written = run(
-        folder=arguments.folder,
-        to=arguments.to,
-        out=arguments.out,
-        images=arguments.images,
-        array=arguments.array,
-        bits=arguments.bits,
-    )
+    written = run(**vars(arguments))
     print(f"{len(written)} file{'s' if len(written) > 1 else ''} in {arguments.out}")

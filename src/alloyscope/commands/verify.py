@@ -321,11 +321,13 @@ def run(*, folder: Path, mend: bool = False, profile: str | None = None) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="results folder of a campaign, e.g. results/demo")
-    parser.add_argument("--repair", action="store_true", help="remove faulty outputs, print the command to redo them")
+    parser.add_argument(
+        "--repair", dest="mend", action="store_true", help="remove faulty outputs, print the command to redo them"
+    )
     parser.add_argument(
         "--profile", metavar="PROFILE", help="profile for that command (default: that of the campaign's jobs)"
     )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    print(run(folder=arguments.folder, mend=arguments.repair, profile=arguments.profile))
+    print(run(**vars(arguments)))

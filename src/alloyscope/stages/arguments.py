@@ -15,7 +15,6 @@ S = TypeVar("S", bound=Section)
 
 def section(model: type[S], name: str) -> Callable[[str], S]:
     """Return a parser for a config section given as JSON."""
-
     return lambda text: parse_section(model, content(name)(text), path=name)
 
 
