@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from alloyscope.campaign.chunks import (
-    chunks,
+    chunk_at,
     imaging_capacity,
     imaging_chunks,
     md_chunks,
     md_chunks_of,
+    n_chunks,
     released_chunks,
 )
 from alloyscope.campaign.costs import imaging_memory_MB, job_minutes, simulated_ps
@@ -40,7 +41,7 @@ def test_growing_leaves_earlier_rows_equal(small_config: Config) -> None:
 
 
 def test_chunks_cover_every_particle_once(small_config: Config) -> None:
-    found = [list(chunk.particles) for chunk in chunks(10, 4)]
+    found = [list(chunk_at(index, 10, 4).particles) for index in range(n_chunks(10, 4))]
     assert found == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert imaging_capacity(small_config) == 8
     assert [list(md_chunks_of(n, small_config)) for n in range(2)] == [[0, 1], [2]]

@@ -1,6 +1,5 @@
 """Chunks: which particles a chunk holds, and which chunks a campaign has."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alloyscope.config.model import Config
@@ -31,10 +30,6 @@ def n_chunks(n_particles: int, capacity: int) -> int:
 def chunk_at(index: int, n_particles: int, capacity: int) -> Chunk:
     first = index * capacity
     return Chunk(index, first, min(capacity, n_particles - first))
-
-
-def chunks(n_particles: int, capacity: int) -> Iterator[Chunk]:
-    return (chunk_at(index, n_particles, capacity) for index in range(n_chunks(n_particles, capacity)))
 
 
 def imaging_capacity(config: Config) -> int:
