@@ -46,7 +46,7 @@ def shares(structure: Structure, seen: View) -> Iterator[tuple[str, float]]:
         finer = finer_reference(imager_for(imaging.model_copy(update={"grid": grid})))
         yield f"abtem_from_{grid}", share_of_contrast(coarse, next(finer.images(jobs)))
     imager = imager_for(imaging)
-    wave = imager.backend.to_numpy(imager.engine.exit_waves(slabs([structure], seen, imaging.field_A)))
+    wave = imager.backend.to_numpy(imager.engine.exit_waves(slabs([structure], seen, imaging)))
     yield "norm", float((abs(wave) ** 2).mean())
 
 

@@ -87,7 +87,7 @@ class BestAbtem(AbtemEngine):
 def trimmed(structure: Structure, imaging: ImagingSection, number: int = 0) -> Slab:
     """The particle in one of many orientations, in a box of its own height."""
     turned = replace(view("tilted"), rotation=rotation(number, 0, SEED))
-    slab = slabs([structure], turned, imaging.field_A)[0]
+    slab = slabs([structure], turned, imaging)[0]
     spare_A = 0.005
     lifted = slab.positions_A - [0, 0, MARGIN_A - spare_A]
     return replace(slab, positions_A=lifted, height_A=slab.height_A - 2 * (MARGIN_A - spare_A))

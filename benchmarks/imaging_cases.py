@@ -13,8 +13,9 @@ from alloyscope.imaging.box import slabs
 from alloyscope.imaging.hrtem import plain_optics
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.microscope.arrays import CPU
+from alloyscope.microscope.coherence import image_intensity
 from alloyscope.microscope.detector import camera_image
-from alloyscope.microscope.optics import Lens, image_intensity
+from alloyscope.microscope.optics import Lens
 from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.views import drawn_view, rotation
 
@@ -66,7 +67,7 @@ class Seen:
 
 
 def see(engine: Multislice | AbtemEngine, imaging: ImagingSection, structure: Structure, seen: View) -> Seen:
-    wave = engine.exit_waves(slabs([structure], seen, imaging.field_A))
+    wave = engine.exit_waves(slabs([structure], seen, imaging))
     lens = Lens(engine.size, imaging.field_A, imaging.voltage_kV)
     intensity = image_intensity(wave, [seen], lens, CPU)
     reach = int(1.5 * imaging.field_A)  # inside two thirds of the Nyquist frequency of 256²

@@ -139,7 +139,6 @@ class View:
     vibration_A: float
     vibration_ratio: float
     vibration_angle_rad: float
-    n_foci: int
     dose_e_per_A2: float
     mtf_c1: float
     mtf_c2: float

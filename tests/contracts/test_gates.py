@@ -120,7 +120,7 @@ def test_depth_and_fringe_are_those_of_the_engine() -> None:
     imaging = ImagingSection(pixels=64, grid=128, pixel_size_A=0.3, n_slices=15, device="cpu")
     for engine in ("batched", "abtem"):
         imager = imager_for(imaging.model_copy(update={"engine": engine}))
-        box = Slab(0, ("Ag", "Co"), np.array([[9.6, 9.6, 2.0], [9.6, 9.6, 32.0]]), imaging.field_A, 34.0)
+        box = Slab(0, ("Ag", "Co"), np.array([[9.6, 9.6, 2.0], [9.6, 9.6, 32.0]]), imaging.field_A, 34.0, 17)
         assert flight_between_A(imager, box) == pytest.approx(30.0, abs=34.0 / 15)
         assert fringe_kept(imager, 0.49) > 0.999
         gates.fringe_passes_engine(fringe_kept(imager, 0.49), 0.49)

@@ -96,23 +96,24 @@ def test_block_must_hold_its_atoms() -> None:
 def test_film_fills_the_field_at_its_density() -> None:
     imaging = ImagingSection()
     whole = view(imaging, film_thickness_A=30.0, film_angle_rad=0.7, film_offset=(0.1, 0.2, 0.3))
-    box = film_slab(random_block(), whole, imaging.field_A)
+    box = film_slab(random_block(), whole, imaging)
     assert box.height_A == 30.0 + 2 * FILM_MARGIN_A
     expected = 0.1 * imaging.field_A**2 * 30.0
     assert len(box.elements) == pytest.approx(expected, rel=0.02)
     quarters = np.histogram2d(*box.positions_A[:, :2].T, bins=2)[0]
     np.testing.assert_allclose(quarters, expected / 4, rtol=0.06)
-    assert box.positions_A[:, 2].min() >= FILM_MARGIN_A
-    assert box.positions_A[:, 2].max() < 30.0 + FILM_MARGIN_A
-    thin = film_slab(random_block(), replace(whole, film_thickness_A=10.0), imaging.field_A)
+    top_A = FILM_MARGIN_A + box.slice_A / 2  # half a slice lower, as the particle
+    assert box.positions_A[:, 2].min() >= top_A
+    assert box.positions_A[:, 2].max() < 30.0 + top_A
+    thin = film_slab(random_block(), replace(whole, film_thickness_A=10.0), imaging)
     assert set(map(tuple, thin.positions_A)) < set(map(tuple, box.positions_A))
-    assert thin.positions_A[:, 2].max() < 10.0 + FILM_MARGIN_A
+    assert thin.positions_A[:, 2].max() < 10.0 + top_A
 
 
 def test_film_is_moved_by_whole_blocks_and_turned() -> None:
     imaging, block = ImagingSection(), random_block()
     still, moved, turned = (
-        film_slab(block, view(imaging, film_thickness_A=30.0, **changed), imaging.field_A).positions_A
+        film_slab(block, view(imaging, film_thickness_A=30.0, **changed), imaging).positions_A
         for changed in ({}, {"film_offset": (1.0, 1.0, 1.0)}, {"film_angle_rad": np.pi})
     )
     order = np.lexsort(still.round(6).T)
@@ -136,26 +137,26 @@ def test_empty_film_changes_nothing_because_focus_stays_on_the_particle() -> Non
 def test_beam_meets_the_particle_first_then_the_film() -> None:
     imaging = ImagingSection(pixels=48, grid=144, n_slices=20, max_shift_A=0.0)
     of = view(imaging, film_thickness_A=20.0)
-    above, film = slabs([particle()], of, imaging.field_A)[0], film_slab(random_block(), of, imaging.field_A)
+    above, film = slabs([particle()], of, imaging)[0], film_slab(random_block(), of, imaging)
     engine = Multislice(imaging, CPU)
     ours = engine.exit_waves([film], engine.exit_waves([above]))[0]
     upside_down = engine.exit_waves([above], engine.exit_waves([film]))[0]
     # one box with both, through abTEM
     positions = np.concatenate([above.positions_A, film.positions_A + np.array([0, 0, above.height_A])])
-    whole = Slab(0, above.elements + film.elements, positions, imaging.field_A, above.height_A + film.height_A)
-    fine = imaging.model_copy(update={"n_slices": 40})
-    theirs = AbtemEngine(fine, "cpu").exit_waves([whole])[0]
+    whole = Slab(0, above.elements + film.elements, positions, imaging.field_A, above.height_A + film.height_A, 40)
+    theirs = AbtemEngine(imaging, "cpu").exit_waves([whole])[0]
     scattered = np.linalg.norm(theirs - 1)
     assert np.linalg.norm(ours - theirs) < 0.12 * scattered
     assert np.linalg.norm(upside_down - theirs) > 2 * np.linalg.norm(ours - theirs)
     nuclei = film.positions_A[:, 2].min() + above.height_A - above.positions_A[:, 2].max()
-    assert nuclei == pytest.approx(MARGIN_A + FILM_MARGIN_A, abs=0.1)
+    lowered = (film.slice_A - above.slice_A) / 2
+    assert nuclei == pytest.approx(MARGIN_A + FILM_MARGIN_A + lowered, abs=0.1)
 
 
 def test_both_engines_take_a_wave_that_came_through_something() -> None:
     imaging = ImagingSection(pixels=48, grid=288, n_slices=10, max_shift_A=0.0)
     of = view(imaging, film_thickness_A=15.0)
-    above, film = slabs([particle()], of, imaging.field_A), [film_slab(random_block(), of, imaging.field_A)]
+    above, film = slabs([particle()], of, imaging), [film_slab(random_block(), of, imaging)]
     ours, theirs = (
         engine.exit_waves(film, engine.exit_waves(above))[0]
         for engine in (Multislice(imaging, CPU), AbtemEngine(imaging, "cpu"))

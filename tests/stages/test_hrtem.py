@@ -270,7 +270,9 @@ def test_stored_waves_hold_the_film_too(tmp_path: Path) -> None:
     assert np.abs(again - clean.astype(np.float32)).max() < 2**-11 + 1e-6
 
 
-@pytest.mark.parametrize("change", [{"defocus_A": 180.0, "n_foci": 3}, {"aperture_mrad": 12.0, "C30_A": 5e5}])
+@pytest.mark.parametrize(
+    "change", [{"defocus_A": 180.0, "focal_spread_A": 60.0}, {"aperture_mrad": 12.0, "C30_A": 5e5}]
+)
 def test_stored_waves_give_images_under_other_optics(campaign: Path, change: dict[str, float]) -> None:
     """Against the image of the whole wave, which the multislice engine makes anew."""
     make_chunk(campaign, 0, imaging=WAVES)

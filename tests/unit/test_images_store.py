@@ -142,7 +142,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_every_field_of_a_view_survives_the_table() -> None:
-    optics = OpticsSection(**{f"C{n}{m}_A": (1.0, 2.0) for n, m in ABERRATIONS}, n_foci=5)
+    optics = OpticsSection(**{f"C{n}{m}_A": (1.0, 2.0) for n, m in ABERRATIONS})
     imaging = ImagingSection(engine="abtem", film=FilmSection(share=0.5))
     views = [
         replace(

@@ -43,7 +43,7 @@ def test_a_key_given_beside_a_preset_overrides_it() -> None:
 
 
 def test_resolved_sections_are_read_back_unchanged() -> None:
-    config = parse({"optics": {"preset": "orleans-2026", "n_foci": 5}, "detector": {"preset": "orleans-2026"}})
+    config = parse({"optics": {"preset": "orleans-2026"}, "detector": {"preset": "orleans-2026"}})
     assert Config.model_validate_json(config.as_json()) == config
 
 
@@ -86,7 +86,7 @@ def test_refuses(optics: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OpticsSection.model_fields.keys() | DetectorSection.model_fields.keys()))
 def test_every_drawn_parameter_takes_fixed_uniform_and_log_uniform_values(name: str) -> None:
-    if name in ("preset", "camera", "defocus_from_scherzer", "n_foci", "gain", "offset"):
+    if name in ("preset", "camera", "defocus_from_scherzer", "gain", "offset"):
         return
     section = "optics" if name in OpticsSection.model_fields else "detector"
     for draw in (0.25, [0.2, 0.3], {"log_uniform": [0.2, 0.3]}):

@@ -41,5 +41,5 @@ def job_minutes(stage: Literal["md", "describe", "hrtem"], config: Config, cores
             core_s = 0.25 * size * imaging_capacity(config)
         case "hrtem":
             waves = imaging_capacity(config) * imaging.views * (imaging.snapshots_per_image or config.md.snapshots)
-            core_s = waves / 18 * (imaging.grid / 384) ** 2 * imaging.n_slices / 20
+            core_s = waves / 18 * (imaging.grid / 384) ** 2 * (imaging.n_slices or 12) / 20
     return 15 + ceil(4 * core_s / 60 / cores)

@@ -46,7 +46,6 @@ class AbtemEngine:
 
     def __init__(self, imaging: ImagingSection, device: Literal["cpu", "gpu"], refine: int = 1) -> None:
         self.size = imaging.grid * refine
-        self.n_slices = imaging.n_slices
         self.energy_eV = 1e3 * imaging.voltage_kV
         self.device = device
 
@@ -61,7 +60,7 @@ class AbtemEngine:
             potential = abtem.Potential(
                 Atoms(slab.elements, positions=slab.positions_A, cell=cell),
                 gpts=self.size,
-                slice_thickness=(slab.height_A / self.n_slices,) * self.n_slices,
+                slice_thickness=(slab.slice_A,) * slab.n_slices,
                 parametrization="lobato",
                 projection="infinite",
             )

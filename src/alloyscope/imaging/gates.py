@@ -205,7 +205,7 @@ def slices_converged(image: NDArray[np.floating], halved: NDArray[np.floating]) 
         "slices halved",
         share,
         f"halving the slices must change the image by {MOST_OF_HALVED_SLICES:.0%} of its contrast at most; "
-        f"got {share:.1%}; raise imaging.n_slices",
+        f"got {share:.1%}; lower imaging.slice_A or raise imaging.n_slices",
         high=MOST_OF_HALVED_SLICES,
     )
 

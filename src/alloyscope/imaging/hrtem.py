@@ -13,8 +13,9 @@ from alloyscope.imaging.abtem_engine import AbtemEngine, device_for
 from alloyscope.imaging.box import Slab, film_slab, slabs
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.microscope.arrays import CPU, Array, backend_for
+from alloyscope.microscope.coherence import image_intensity
 from alloyscope.microscope.detector import camera_image
-from alloyscope.microscope.optics import Lens, flown_back, image_intensity, intensity_grid
+from alloyscope.microscope.optics import Lens, flown_back, intensity_grid
 from alloyscope.microscope.settings import ImagingSection
 from alloyscope.microscope.waves import WaveBand
 
@@ -23,6 +24,8 @@ from alloyscope.microscope.waves import WaveBand
 # 1.44 / 0.69 / 0.37 %; tilted: Ag 0.24 / 0.13 / 0.08 %, Au 0.38 / 0.21 / 0.13 %. Most of it is abTEM's own error
 # (docs/decisions/0006-grid.md). ASSUME 1 %: below half of a pixel's shot noise at 1e4 e/Å² (2.3 %).
 REFERENCE_BOUND = 0.01
+
+LOOK_AHEAD = 512  # images among which batches of nearly equal boxes are chosen
 
 Job = tuple[Sequence[Structure], View]  # a particle's snapshots, and one view of them
 
@@ -37,7 +40,6 @@ def plain_optics(view: View) -> View:
         focal_spread_A=30.0,
         angular_spread_mrad=0.1,
         aperture_mrad=30.0,
-        n_foci=1,
         vibration_A=0.0,
         mtf_c1=1.0,
     )
@@ -83,10 +85,23 @@ class Imager:
         Raises:
             GateError: as `images`.
         """
-        boxes = [slabs(shown(job), job[1], self.imaging.field_A) for job in jobs]
-        for start in range(0, len(jobs), self.backend.batch):
-            batch = slice(start, start + self.backend.batch)
-            yield from zip(*self._batch(boxes[batch], [view for _, view in jobs[batch]]))
+        for start in range(0, len(jobs), LOOK_AHEAD):
+            yield from self._sorted_by_size(jobs[start : start + LOOK_AHEAD])
+
+    def _sorted_by_size(self, jobs: Sequence[Job]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.complex64]]]:
+        """Images of the jobs in their order; batches are of boxes of nearly the same size."""
+        boxes = [slabs(shown(job), job[1], self.imaging) for job in jobs]
+        step = self.backend.batch
+        if step == 1:
+            for box, (_, view) in zip(boxes, jobs):
+                yield from zip(*self._batch([box], [view]))
+            return
+        order = sorted(range(len(jobs)), key=lambda row: boxes[row][0].extent_A)
+        made: dict[int, tuple[NDArray[np.float32], NDArray[np.complex64]]] = {}
+        for start in range(0, len(jobs), step):
+            rows = order[start : start + step]
+            made |= dict(zip(rows, zip(*self._batch([boxes[row] for row in rows], [jobs[row][1] for row in rows]))))
+        yield from (made[row] for row in range(len(jobs)))
 
     def _batch(
         self, boxes: Sequence[list[Slab]], views: Sequence[View]
@@ -117,9 +132,12 @@ class Imager:
             return waves
         require(self.film is not None, "views with a film need its block")
         assert self.film is not None
-        films = [film_slab(self.film, views[row], self.imaging.field_A) for row in rows]
-        behind = self.engine.exit_waves(films, waves[rows])
-        waves[rows] = flown_back(behind, [slab.height_A for slab in films], self.lens, self.backend)
+        films = [film_slab(self.film, views[row], self.imaging) for row in rows]
+        for n_slices in {slab.n_slices for slab in films}:  # incident waves pass as many slices each
+            alike = [(row, slab) for row, slab in zip(rows, films) if slab.n_slices == n_slices]
+            which = [row for row, _ in alike]
+            behind = self.engine.exit_waves([slab for _, slab in alike], waves[which])
+            waves[which] = flown_back(behind, [slab.height_A for _, slab in alike], self.lens, self.backend)
         return waves
 
 

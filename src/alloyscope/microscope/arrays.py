@@ -14,6 +14,10 @@ from alloyscope.errors import ConfigError
 
 Array = Any  # numpy.ndarray, cupy.ndarray or torch.Tensor, of which only the common methods are used
 
+# Lengths at which FFTW without measured plans is fast: 1.0 to 1.9 ns a point; others, as 270, 288 or 352, take twice to
+# six times as much (benchmarks/transforms.py).
+FAST_LENGTHS = (32, 48, 64, 80, 96, 128, 144, 160, 192, 200, 240, 256, 320, 384, 400, 512)
+
 GPU_BATCH = 64  # ASSUME enough work to hide the launch of each kernel; an array of 64 waves of 384² has 75 MB
 
 
@@ -61,6 +65,11 @@ class Backend:
         factor *= self.xp.exp(log_amplitude)
         waves *= factor
 
+    def add_intensity(self, total: Array, waves: Array) -> None:
+        """total += |waves|², in place."""
+        total += waves.real**2
+        total += waves.imag**2
+
     def fft(self, array: Array, out: Array) -> Array:
         return self.xp.fft.fft(array)
 
@@ -104,6 +113,17 @@ class NumpyBackend(Backend):
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         return pyfftw.empty_aligned(shape, dtype)  # FFTW's plan, and so the last bits, depend on the alignment
+
+    def transmit(self, waves: Array, phase: Array, log_amplitude: Array) -> None:
+        from alloyscope.microscope.kernels import transmit
+
+        for wave, turn, size in zip(waves, phase, log_amplitude):
+            transmit(wave.view(np.float32).reshape(-1), turn.reshape(-1), size.reshape(-1))
+
+    def add_intensity(self, total: Array, waves: Array) -> None:
+        from alloyscope.microscope.kernels import add_intensity
+
+        add_intensity(total.reshape(-1), waves.view(np.float32).reshape(-1))
 
     def _planned(self, array: Array, out: Array, direction: str) -> Array:
         key = (array.shape, out.shape, out.dtype, direction)
@@ -224,6 +244,11 @@ def backend_for(device: Literal["auto", "cpu", "gpu"]) -> Backend:
             "install alloyscope[gpu] there, or use auto or cpu"
         )
     return found or CPU
+
+
+def fast_length(least: int) -> int:
+    """Smallest length of at least `least` points with fast transforms."""
+    return next((length for length in FAST_LENGTHS if length >= least), 0) or scipy.fft.next_fast_len(least)
 
 
 def frequencies(size: int, field_A: float) -> NDArray[np.float64]:

@@ -1,19 +1,18 @@
-"""Objective lens: aberrations, aperture and partial coherence of exit waves, with abTEM's names and signs.
+"""Objective lens: aberrations and aperture, with abTEM's names and signs.
 
-Each wave of a batch (batch, y, x) has its own optics. With w = α e^{iφ} (scattering angle and azimuth) every aberration
+Each wave of a batch has its own optics. With w = α e^{iφ} (scattering angle and azimuth) every aberration
 is a monomial, χ = (2π/λ) Σ Re(c̄ w^a w̄^b) / (n + 1) with c = C_nm e^{imφ_nm},
 a = (n + 1 + m) / 2, b = (n + 1 − m) / 2 (Krivanek's notation; Uhlemann & Haider 1998 write the same in complex form).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 
-from alloyscope.contracts import ABERRATIONS, View, require
-from alloyscope.microscope.arrays import Array, Backend, frequencies
+from alloyscope.contracts import ABERRATIONS, View
+from alloyscope.microscope.arrays import Array, Backend, fast_length, frequencies
 from alloyscope.units import electron_wavelength_A
 
 
@@ -43,86 +42,78 @@ class Lens:
     def wavelength_A(self) -> float:
         return electron_wavelength_A(self.voltage_kV)
 
+    @property
+    def step_rad(self) -> float:
+        """Angle between neighbouring grid points."""
+        return self.wavelength_A / self.field_A
+
     def angles(self, backend: Backend) -> Array:
         """Scattering angles w = λ (k_x + i k_y) [rad], shape (y, x), complex64."""
         k = self.wavelength_A * frequencies(self.size, self.field_A)
         return backend.asarray((k[None, :] + 1j * k[:, None]).astype(np.complex64))
 
 
-def _column(values: Sequence[complex] | Sequence[float], dtype: str, backend: Backend) -> Array:
-    """One value per wave, shape (batch, 1, 1)."""
-    column: NDArray[np.generic] = np.array(values, dtype)[:, None, None]
-    return backend.asarray(column)
+def column(values: Sequence[complex] | Sequence[float], dtype: str, backend: Backend) -> Array:
+    """One value per wave, shape (batch, 1)."""
+    single: NDArray[np.generic] = np.array(values, dtype)[:, None]
+    return backend.asarray(single)
 
 
-def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: Backend) -> tuple[Array, Array]:
-    """Aberration function χ and its gradient.
+@dataclass(frozen=True)
+class Phase:
+    """The aberration function χ of each wave and its derivatives by angle, at the same points; shapes (batch, points).
+
+    Attributes:
+        chi: χ [rad], float32.
+        gradient: ∂χ/∂α_x + i ∂χ/∂α_y, complex64.
+        ww: ∂²χ/∂w², complex64.
+        ww_conj: ∂²χ/∂w∂w̄, a quarter of the Laplacian, float32.
+    """
+
+    chi: Array
+    gradient: Array
+    ww: Array
+    ww_conj: Array
+
+
+def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: Backend) -> Phase:
+    """Aberration function of each view.
 
     Args:
-        w: Complex scattering angles [rad], shape (y, x).
+        w: Complex scattering angles [rad], shape (points,), complex64.
         views: Optics of each wave.
         wavelength_A: Electron wavelength [Å].
         backend: Backend of `w`.
-
-    Returns:
-        χ [rad], shape (batch, y, x), and ∂χ/∂α_x + i ∂χ/∂α_y, complex, same shape.
     """
     conj = backend.xp.conj
-    chi = backend.zeros((len(views), *w.shape), "float32")
-    gradient = backend.zeros((len(views), *w.shape), "complex64")
+    shape = (len(views), *w.shape)
+    chi, ww_conj = (backend.zeros(shape, "float32") for _ in range(2))
+    gradient, ww = (backend.zeros(shape, "complex64") for _ in range(2))
     powers = [backend.ones(tuple(w.shape), "complex64")]  # powers of w, as repeated products
     for n, m in ((1, 0), *ABERRATIONS):
-        values = [coefficient(view, n, m) * 2 * np.pi / wavelength_A for view in views]
+        values = [coefficient(view, n, m) * 2 * np.pi / wavelength_A / (n + 1) for view in views]
         if not any(values):
             continue
-        c = _column(values, "complex64", backend)
+        c = column(values, "complex64", backend)
         a, b = (n + 1 + m) // 2, (n + 1 - m) // 2
         while len(powers) <= a:
             powers.append(powers[-1] * w)
-        # ∂χ/∂α_x + i ∂χ/∂α_y = 2 ∂χ/∂w̄
-        outer = c * (a / (n + 1)) * conj(powers[a - 1])
+        # χ = ½ (c̄ w^a w̄^b + c w^b w̄^a); ∂χ/∂α_x + i ∂χ/∂α_y = 2 ∂χ/∂w̄
+        chi += (conj(c) * powers[a] * conj(powers[b])).real
+        gradient += a * c * (conj(powers[a - 1]) * powers[b])
+        if a > 1:
+            ww += 0.5 * a * (a - 1) * conj(c) * (powers[a - 2] * conj(powers[b]))
         if b:
-            inner = conj(c) * (b / (n + 1)) * powers[a] * conj(powers[b - 1])
-            chi += (inner * conj(w)).real / b
-            gradient += outer * powers[b] + inner
-        else:
-            chi += (conj(c) * powers[a]).real / (n + 1)
-            gradient += outer
-    return chi, gradient
+            gradient += b * conj(c) * (powers[a] * conj(powers[b - 1]))
+            ww_conj += a * b * (conj(c) * (powers[a - 1] * conj(powers[b - 1]))).real
+        if b > 1:
+            ww += 0.5 * b * (b - 1) * c * (powers[b - 2] * conj(powers[a]))
+    return Phase(chi, gradient, ww, ww_conj)
 
 
-def aperture(w: Array, cutoffs_rad: Array, step_rad: float, backend: Backend) -> Array:
+def aperture(radius_rad: Array, cutoffs_rad: Array, step_rad: float, backend: Backend) -> Array:
     """Round objective aperture, whose edge is softened over one grid step, as in abTEM."""
-    return backend.xp.clip((cutoffs_rad - abs(w)) / step_rad + 0.5, 0, 1)
-
-
-def temporal_envelope(w: Array, focal_spreads_A: Array, wavelength_A: float, backend: Backend) -> Array:
-    """exp(−(π Δ α² / 2λ)²), where Δ = √2 σ is the 1/e width of the focal distribution [Å]."""
-    return backend.xp.exp(-((np.pi / (2 * wavelength_A) * focal_spreads_A * abs(w) ** 2) ** 2))
-
-
-def spatial_envelope(gradient: Array, angular_spreads_rad: Array, backend: Backend) -> Array:
-    """exp(−(δ/2)² |∇χ|²), where δ = √2 σ is the 1/e width of the illumination angles [rad]."""
-    return backend.xp.exp(-((angular_spreads_rad / 2 * abs(gradient)) ** 2))
-
-
-def transfer_function(views: Sequence[View], lens: Lens, backend: Backend, temporal: bool = True) -> Array:
-    """exp(−iχ) times aperture and envelopes, shape (batch, y, x), complex64."""
-    xp = backend.xp
-    w = lens.angles(backend)
-    chi, gradient = aberrations(w, views, lens.wavelength_A, backend)
-    amplitude = spatial_envelope(
-        gradient, _column([1e-3 * v.angular_spread_mrad for v in views], "float32", backend), backend
-    )
-    cutoffs = _column([1e-3 * v.aperture_mrad for v in views], "float32", backend)
-    amplitude = amplitude * aperture(w, cutoffs, lens.wavelength_A / lens.field_A, backend)
-    if temporal:
-        spreads = _column([v.focal_spread_A for v in views], "float32", backend)
-        amplitude = amplitude * temporal_envelope(w, spreads, lens.wavelength_A, backend)
-    result = backend.zeros(tuple(chi.shape), "complex64")
-    result.real[...] = amplitude * xp.cos(chi)
-    result.imag[...] = -amplitude * xp.sin(chi)
-    return result
+    return backend.xp.clip((cutoffs_rad - radius_rad) / step_rad + 0.5, 0, 1)
 
 
 def flown_back(waves: Array, heights_A: Sequence[float], lens: Lens, backend: Backend) -> Array:
@@ -130,61 +121,20 @@ def flown_back(waves: Array, heights_A: Sequence[float], lens: Lens, backend: Ba
 
     Shapes are (batch, y, x), complex64; `waves` are not changed.
     """
-    phase = _column([np.pi / lens.wavelength_A * height for height in heights_A], "float32", backend)
+    phase = column([np.pi / lens.wavelength_A * height for height in heights_A], "float32", backend)[..., None]
     return backend.ifft2(backend.fft2(1 * waves) * backend.xp.exp(1j * phase * abs(lens.angles(backend)) ** 2))
 
 
 def reach(views: Sequence[View], lens: Lens) -> int:
     """Largest frequency index that passes an aperture of the views, whose edge ends half a step beyond the radius."""
     widest_rad = 1e-3 * max(view.aperture_mrad for view in views)
-    return min(int(widest_rad / lens.wavelength_A * lens.field_A + 0.5), (lens.size - 1) // 2)
+    return min(int(widest_rad / lens.step_rad + 0.5), (lens.size - 1) // 2)
 
 
 def intensity_grid(views: Sequence[View], lens: Lens) -> int:
-    """Points along each edge that represent the intensities of all views, whose frequencies are twice the waves'."""
-    return min(lens.size, int(next_fast_len(4 * reach(views, lens) + 1)))
+    """Points along each edge that represent the intensities of all views.
 
-
-def image_intensity(
-    waves: Array, views: Sequence[View], lens: Lens, backend: Backend, size: int | None = None
-) -> Array:
-    """Image intensity after the lens, in units of the incident beam.
-
-    With `n_foci` = 1 the focal spread is an envelope on the wave. With a larger number the result is the mean intensity
-    over as many Gauss–Hermite foci, which is valid for strong objects, too.
-
-    Args:
-        waves: Exit waves, shape (batch, y, x), complex64; not changed.
-        views: Optics of each wave; all have the same n_foci.
-        lens: Grid and voltage.
-        backend: Backend of `waves`.
-        size: Points along each edge of the result (default: `intensity_grid` of the views); fewer points alias.
-
-    Returns:
-        Intensity, shape (batch, size, size), float32.
-
-    Raises:
-        ContractError: the numbers of views and waves differ, or n_foci differs within the batch.
+    An intensity has frequencies up to twice those of its wave, 4 · reach + 1 along each edge. The last sixteenth holds
+    only beats between opposite edges of the aperture and may alias (tests/physics/test_coherence.py bounds the error).
     """
-    require(len(views) == waves.shape[0], f"needs one view per wave; got {len(views)} for {waves.shape[0]} waves")
-    n_foci = {view.n_foci for view in views}
-    require(len(n_foci) == 1, f"the views of a batch must share n_foci; got {sorted(n_foci)}")
-    size = size or intensity_grid(views, lens)
-    inside = reach(views, lens)
-    index = backend.asarray(np.concatenate([np.arange(inside + 1), np.arange(-inside, 0)]))
-    passed = replace(lens, size=2 * inside + 1)  # only the frequencies that the apertures pass
-    spectrum = backend.fft2(1 * waves)[:, index[:, None], index[None, :]] * (size / lens.size) ** 2
-
-    def intensity(transfer: Array) -> Array:
-        full = backend.zeros((len(views), size, size), "complex64")
-        full[:, index[:, None], index[None, :]] = spectrum * transfer
-        return abs(backend.ifft2(full)) ** 2
-
-    if n_foci == {1}:
-        return intensity(transfer_function(views, passed, backend))
-    nodes, weights = np.polynomial.hermite.hermgauss(n_foci.pop())
-    total = backend.zeros((len(views), size, size), "float32")
-    for node, weight in zip(nodes.tolist(), (weights / np.sqrt(np.pi)).tolist()):
-        foci = [replace(view, defocus_A=view.defocus_A + node * view.focal_spread_A) for view in views]
-        total += weight * intensity(transfer_function(foci, passed, backend, temporal=False))
-    return total
+    return min(lens.size, fast_length(int(3.75 * reach(views, lens)) + 1))

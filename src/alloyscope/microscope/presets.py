@@ -10,7 +10,7 @@ import yaml
 
 SECTIONS = ("imaging", "optics", "detector")
 # keys of `imaging` that belong to a microscope or to its simulation; the others belong to a campaign
-IMAGING = ("voltage_kV", "pixels", "pixel_size_A", "grid", "n_slices", "max_shift_A", "film")
+IMAGING = ("voltage_kV", "pixels", "pixel_size_A", "grid", "slice_A", "n_slices", "max_shift_A", "film")
 
 
 def packaged_presets() -> tuple[str, ...]:

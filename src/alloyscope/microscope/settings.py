@@ -3,6 +3,7 @@
 Units are part of the key names.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -69,7 +70,8 @@ class ImagingSection(OverPreset):
     pixels: int = Field(128, ge=32)
     pixel_size_A: Positive = 10 / 23  # 23 px/nm
     grid: int = Field(384, ge=64)
-    n_slices: int = Field(20, ge=1)
+    slice_A: Annotated[float, Field(gt=0, le=4)] = 2.0  # thickness of the slices, when `n_slices` is null
+    n_slices: int | None = Field(None, ge=1)  # a fixed number of slices, whatever the height of a particle
     views: int = Field(5, ge=1)
     max_shift_A: Annotated[float, Field(ge=0)] = 4.0
     md_chunks_per_chunk: int = Field(1, ge=1)
@@ -82,8 +84,6 @@ class ImagingSection(OverPreset):
     def _bins(self) -> Self:
         if self.pixels % 16:
             raise ValueError(f"pixels must be a multiple of 16, for the networks' coarsest level; got {self.pixels}")
-        if self.grid % self.pixels:
-            raise ValueError(f"grid must be a multiple of pixels ({self.pixels}); got {self.grid}")
         return self
 
     @property
@@ -128,7 +128,16 @@ class OpticsSection(OverPreset):
     aperture_mrad: PositiveDraw = 30.0
     vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image's position in the widest direction
     vibration_ratio: FractionDraw = (0.3, 1.0)  # ASSUME; across / along that direction: 1 is round, 0 a line
-    n_foci: int = Field(1, ge=1)  # 1: temporal envelope on the wave; more: mean intensity over these foci
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_foci(cls, given: Any) -> Any:
+        """Leave out `n_foci` of older versions, whose default is in their stored configs."""
+        if not isinstance(given, Mapping) or "n_foci" not in given:
+            return given
+        if given["n_foci"] != 1:
+            raise ValueError("n_foci: images average over all foci now, as many as they need; remove this key")
+        return {key: value for key, value in given.items() if key != "n_foci"}
 
     @model_validator(mode="after")
     def _has_scherzer_focus(self) -> Self:

@@ -36,7 +36,7 @@ def drawn_view(
         return value(name, (0.0, 2 * np.pi))
 
     shift = (-imaging.max_shift_A, imaging.max_shift_A)
-    names = OpticsSection.model_fields.keys() - {"preset", "defocus_from_scherzer", "n_foci"}
+    names = OpticsSection.model_fields.keys() - {"preset", "defocus_from_scherzer"}
     drawn_optics: dict[str, Any] = {name: value(name, getattr(optics, name)) for name in names}
     if optics.defocus_from_scherzer:
         drawn_optics["defocus_A"] += scherzer_defocus_A(drawn_optics["C30_A"], imaging.voltage_kV)
@@ -51,7 +51,6 @@ def drawn_view(
         engine=imaging.engine,
         rotation=rotation(particle, view, seed),
         shift_A=(value("shift_y", shift), value("shift_x", shift)),
-        n_foci=optics.n_foci,
         vibration_angle_rad=value("vibration_angle", (0.0, np.pi)),
         **drawn_optics,
         **drawn_detector,

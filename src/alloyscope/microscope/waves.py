@@ -11,8 +11,9 @@ from scipy.fft import next_fast_len
 
 from alloyscope.contracts import View, require
 from alloyscope.microscope.arrays import CPU, Array, Backend
+from alloyscope.microscope.coherence import image_intensity
 from alloyscope.microscope.detector import camera_image
-from alloyscope.microscope.optics import Lens, image_intensity
+from alloyscope.microscope.optics import Lens
 from alloyscope.microscope.settings import WAVE_STEP_A, ImagingSection, OpticsSection
 from alloyscope.sections import bounds
 

@@ -87,7 +87,7 @@ def run(
     require_particles(slots, chunk, capacity, structures)
     snapshots = {number: each for source in sources for number, each in snapshots_in(source, structures).items()}
     views = planned_views(slots, snapshots, imaging, optics, detector, seed)
-    outside = outside_field(views, snapshots, imaging.field_A)
+    outside = outside_field(views, snapshots, imaging)
     snapshots = {particle: frames for particle, frames in snapshots.items() if particle not in outside}
     slots = [replace(s, valid=False, reason=outside[s.particle]) if s.particle in outside else s for s in slots]
     band = WaveBand.of(imaging, optics)
@@ -156,7 +156,7 @@ def planned_views(
 
 
 def outside_field(
-    views: Sequence[View], snapshots: Mapping[int, Sequence[Structure]], field_A: float
+    views: Sequence[View], snapshots: Mapping[int, Sequence[Structure]], imaging: ImagingSection
 ) -> dict[int, str]:
     """Find the particles that lie partly outside the field in some view; the values are the reasons."""
     found: dict[int, str] = {}
@@ -164,7 +164,7 @@ def outside_field(
         if view.particle in snapshots and view.particle not in found:
             try:
                 with at_particle(view.particle):
-                    slabs(shown((snapshots[view.particle], view)), view, field_A)
+                    slabs(shown((snapshots[view.particle], view)), view, imaging)
             except GateError as error:
                 found[view.particle] = f"view {view.view}: {str(error).partition(': ')[2]}"
                 log(f"{particle_id(view.particle)}: {found[view.particle]}")
