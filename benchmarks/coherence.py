@@ -1,4 +1,4 @@
-"""Error of the partially coherent lens against explicit sums: `python benchmarks/coherence.py`, one idle core, 8 minutes.
+"""Error of the partially coherent lens against explicit sums: `python benchmarks/coherence.py`, 8 minutes of one core.
 
 Particles of data/agco-reference, spread evenly over the numbers of atoms, each in a drawn orientation under drawn
 optics. One exit wave on the campaign's grid goes through our lens and camera and through those of imaging/reference.py,
@@ -63,22 +63,20 @@ def particles(count: int) -> list[Structure]:
 
 def compared(preset: str, count: int, most: int) -> Iterator[Compared]:
     """Compare the images of a preset; `most` of them also with the finer sums and with the moving aperture."""
-    imaging, optics, detector = (
-        section(preset=preset) for section in (ImagingSection, OpticsSection, DetectorSection)
-    )
+    imaging, optics, detector = (section(preset=preset) for section in (ImagingSection, OpticsSection, DetectorSection))
     imager = imager_for(imaging.model_copy(update={"device": "cpu"}))
     every = max(1, count // most)
     for number, structure in enumerate(particles(count)):
         view = drawn_view(number, 0, imaging, optics, detector, SEED)
         waves = imager.engine.exit_waves(slabs([structure], view, imaging.field_A))
-        field = (imaging.pixels, imaging.field_A)
-        ours = camera_image(image_intensity(waves, [view], imager.lens, CPU), [view], *field, CPU)[0]
+        intensity = image_intensity(waves, [view], imager.lens, CPU)
+        ours = camera_image(intensity, [view], imaging.pixels, imaging.field_A, CPU)[0]
 
         def truth(sums: Sums = DEFAULT, shifts_aperture: bool = True, wave=waves[0], view=view) -> np.ndarray:
             intensity = reference.lens_image(
                 wave, view, imaging.field_A, imaging.voltage_kV, sums=sums, shifts_aperture=shifts_aperture
             )
-            return reference.camera_image(intensity, view, *field)
+            return reference.camera_image(intensity, view, imaging.pixels, imaging.field_A)
 
         theirs, asked = truth(), number % every == every // 2
         yield Compared(

@@ -77,7 +77,9 @@ def test_tilts_damp_a_weak_cosine_as_their_distribution_says() -> None:
     epsilon, index = 1e-4, 12
     seen = image(1 + 1j * epsilon * cosine(index), plain(defocus_A=310.0, angular_spread_mrad=0.8))
     sharp = image(1 + 1j * epsilon * cosine(index), plain(defocus_A=310.0))
-    assert np.ptp(seen) / np.ptp(sharp) == pytest.approx(np.exp(-((np.pi * 0.8e-3 * 310.0 * index / FIELD_A) ** 2)), 1e-4)
+    assert np.ptp(seen) / np.ptp(sharp) == pytest.approx(
+        np.exp(-((np.pi * 0.8e-3 * 310.0 * index / FIELD_A) ** 2)), 1e-4
+    )
 
 
 def test_no_electron_is_lost_by_incoherence() -> None:
@@ -134,9 +136,7 @@ def test_camera_damps_a_cosine_by_motion_mtf_and_pixel(grid: int) -> None:
     y, x = np.meshgrid(*[np.arange(grid) * FIELD_A / grid] * 2, indexing="ij")
     intensity = 1 + 0.5 * np.cos(2 * np.pi * (index[0] * x + index[1] * y) / FIELD_A)
     angle = float(np.arctan2(index[1], index[0]))
-    view = plain(
-        vibration_A=0.4, vibration_ratio=0.25, vibration_angle_rad=angle, mtf_c1=0.1, mtf_c2=0.4, mtf_c3=2.0
-    )
+    view = plain(vibration_A=0.4, vibration_ratio=0.25, vibration_angle_rad=angle, mtf_c1=0.1, mtf_c2=0.4, mtf_c3=2.0)
     pixel_A = FIELD_A / PIXELS
     mtf = 0.9 / (1 + (k * 2 * pixel_A / 0.8) ** 2) + 0.1
     pixel = np.sinc(index[0] / PIXELS) * np.sinc(index[1] / PIXELS)

@@ -4,9 +4,9 @@ The illumination is a sum of incoherent plane waves, each with its own focus and
 
     I(r) = Σ_f Σ_τ w_f w_τ |F⁻¹{ψ(k) A(k + τ/λ) exp(−iχ_f(k + τ/λ))}|²
 
-χ is abTEM's function of aberrations, evaluated at the shifted angles. The objective aperture A stays in its place in the
-back focal plane, so that it moves against a tilted diffraction pattern. ASSUME a tilt changes only the phase of the
-exit wave by 2π τ·r/λ, as in a thin object. docs/decisions/0012-reference.md gives the convergence of the sums.
+χ is abTEM's function of aberrations, evaluated at the shifted angles. The objective aperture A stays in its place in
+the back focal plane, so that a tilted diffraction pattern moves against it. ASSUME a tilt changes only the phase of the
+exit wave, by 2π τ·r/λ, as in a thin object. docs/decisions/0012-reference.md gives the convergence of the sums.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def tilts_rad(view: View, sums: Sums) -> tuple[Real, Real]:
 def transfer(alpha_rad: Real, phi_rad: Real, voltage_kV: float, **coefficients: float) -> Complex:
     """abTEM's exp(−iχ) at the angles, in double precision."""
     with abtem.config.set({"precision": "float64", "device": "cpu"}):
-        function = Aberrations(energy=1e3 * voltage_kV, **coefficients)
+        function = Aberrations(coefficients, energy=1e3 * voltage_kV)
         values: Complex = np.asarray(function._evaluate_from_angular_grid(alpha_rad, phi_rad), np.complex128)
     return values
 
