@@ -170,10 +170,11 @@ def main() -> None:
         page = Path(place) / "report" / "statistics.html"
         figures |= step_figures("statistics", {"structures": table, "labels": sections["labels"], "out": page}, against)
         imaging = {"images": images, **every, "imaging": config.imaging.as_json()}
+        imaging |= {"detector": config.detector.as_json()}
         gates = {**imaging, **seed, "structures": structures, "labels": table, "sample": 0}
         gates |= {"md-capacity": arguments.particles, "out": images / "gates.json"}
         figures |= step_figures("gates", gates, f"{against}; no image examined")
-        release = {**imaging, "detector": config.detector.as_json(), "structures": table}
+        release = {**imaging, "structures": table}
         release |= {"config": config.as_json(), "out": images / "dataset.json"}
         figures |= step_figures("dataset", release, f"{against}; small shards")
     figures |= verifying(arguments.shard_MB)

@@ -137,8 +137,10 @@ def test_gates_with_their_range(folder):
         {"of": name, "gate": "norm", "value": value, "low": 0.99, "high": None}
         for name, value in (("a", 0.995), ("b", 0.992))
     ]
-    write_json(folder / "hrtem" / "gates.json", {"gates": gates, "provenance": Stopwatch("gates").record()})
+    account = {"gates": gates, "unchecked": ["the engine, & why"], "provenance": Stopwatch("gates").record()}
+    write_json(folder / "hrtem" / "gates.json", account)
     text = page_of(folder)
+    assert "<li>the engine, &amp; why</li>" in text
     assert ["norm", "2", "0.992", "0.995", "≥ 0.99"] in rows(text)
     assert "Every gate has passed" in text
 

@@ -125,6 +125,8 @@ def test_verdicts_of_the_gates(folder: Path) -> None:
     path = folder / "hrtem" / "gates.json"
     write_json(path, {"gates": [{"gate": "a"}, {"gate": "b"}], "images": ["a"], "provenance": cost()})
     assert f"gates: all 2 passed, 1 images examined ({path})" in run(folder=folder)
+    write_json(path, {"gates": [{"gate": "a"}], "unchecked": ["b"], "images": ["a"], "provenance": cost()})
+    assert f"gates: all 1 passed, 1 images examined; 1 thing was not checked ({path})" in run(folder=folder)
     write_json(path, {"gates": [], "provenance": cost()})
     with pytest.raises(StoreError, match=r"gates\.json: not an account of gates \('images'\); delete it"):
         run(folder=folder)

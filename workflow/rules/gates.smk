@@ -40,6 +40,7 @@ rule gates:
             --sample {params.sample} \
             --seed {params.seed} \
             --imaging {params.imaging:q} \
+            --detector {params.detector:q} \
             --film {input.film:q} \
             --out {output.gates:q} \
             2>>{log:q}

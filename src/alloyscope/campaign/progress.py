@@ -219,6 +219,8 @@ def gates_text(path: Path) -> str:
     """
     content = read_json(path)
     try:
-        return f"gates: all {len(content['gates'])} passed, {len(content['images'])} images examined ({path})"
+        left = len(content.get("unchecked", []))
+        words = f"; {left} {'thing was' if left == 1 else 'things were'} not checked" if left else ""
+        return f"gates: all {len(content['gates'])} passed, {len(content['images'])} images examined{words} ({path})"
     except (KeyError, TypeError) as error:
         raise StoreError(f"{path}: not an account of gates ({error}); delete it and run snakemake again") from None

@@ -152,12 +152,12 @@ STAGES: dict[str, Stage] = {
             after=("md", "files", "film"),
         ),
         Stage(
-            *("gates", "campaign", "hrtem/gates.json", 1),
-            made_from=SEED | _section("imaging") | {"sample": lambda config: config.dataset.gated_images},
+            *("gates", "campaign", "hrtem/gates.json", 2),
+            made_from=SEED | _sections("imaging", "detector") | {"sample": lambda config: config.dataset.gated_images},
             after=("hrtem", "structures", "film"),
         ),
         Stage(
-            *("dataset", "campaign", "hrtem/dataset.json", 2),
+            *("dataset", "campaign", "hrtem/dataset.json", 3),
             made_from=_sections("imaging", "detector") | IMAGES,
             after=("hrtem", "structures", "gates"),
             beside=("hrtem/images.parquet",),

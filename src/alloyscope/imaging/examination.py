@@ -7,28 +7,37 @@ from typing import ParamSpec
 import numpy as np
 from numpy.typing import NDArray
 
-from alloyscope.contracts import Structure
+from alloyscope.contracts import ABERRATIONS, Structure, View
 from alloyscope.errors import GateError
-from alloyscope.imaging import gates
+from alloyscope.ids import rng_for
+from alloyscope.imaging import gates, noise
 from alloyscope.imaging.box import Slab, slabs
 from alloyscope.imaging.hrtem import Imager, Job, finer_reference, imager_for, plain_optics, shown
+from alloyscope.imaging.reference import Reference, lens_image
+from alloyscope.imaging.reference import camera_image as reference_camera
+from alloyscope.microscope.coherence import image_intensity
+from alloyscope.microscope.detector import camera_image
 from alloyscope.microscope.optics import aberrations
-from alloyscope.microscope.settings import ImagingSection
+from alloyscope.microscope.settings import DetectorSection, ImagingSection
 from alloyscope.units import electron_wavelength_A
 
 P = ParamSpec("P")
 FLIGHT_SLICES = 10
 FLIGHT_A = 20.0  # free flight and defocus with which the wavelength is measured
 FREQUENCY_per_A = 0.5
+STRONG_rad = 0.012  # 12 mrad, between the {111} fringes of Ag and Co at 200 kV
 PROBE_per_A = 0.25  # frequency that measures depth: its phase stays below π up to 380 Å at 80 kV, 640 Å at 200 kV
 
 
 @dataclass
 class Examination:
-    """Collects the gates that passed and the messages of those that failed, so that all gates are applied."""
+    """Collects the gates that passed, the messages of those that failed, so that all gates are applied, and what no
+    gate has checked.
+    """
 
     passed: list[tuple[str, gates.Passed]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
 
     def ask(self, of: str, gate: Callable[P, gates.Passed], *args: P.args, **kwargs: P.kwargs) -> None:
         """Apply a gate to the thing named `of`."""
@@ -96,41 +105,115 @@ def swapped(structure: Structure) -> Structure:
     return replace(structure, elements=tuple(other[element] for element in structure.elements))
 
 
+def strong_optics(view: View, wavelength_A: float) -> View:
+    """The view with coherent optics and every aberration so strong that its phase is 1 rad at `STRONG_rad`.
+
+    A campaign may draw an aberration too weak for its sign to show; these do not.
+    """
+    strong: dict[str, float] = {}
+    for place, (n, m) in enumerate(ABERRATIONS):
+        strong[f"C{n}{m}_A"] = (n + 1) * wavelength_A / (2 * np.pi * STRONG_rad ** (n + 1))
+        if m:
+            strong[f"phi{n}{m}_rad"] = 0.4 + 0.7 * place
+    return replace(
+        view,
+        **strong,  # type: ignore[arg-type]
+        defocus_A=wavelength_A / (np.pi * STRONG_rad**2),
+        focal_spread_A=0.0,
+        angular_spread_mrad=0.0,
+        aperture_mrad=1.3e3 * STRONG_rad,
+        vibration_A=0.3,
+        vibration_ratio=0.3,
+        vibration_angle_rad=0.5,
+    )
+
+
+def lens_images(imager: Imager, view: View) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Images of the same made-up wave by our lens and camera and by the reference's, each (pixels, pixels)."""
+    imaging = imager.imaging
+    noise_of = rng_for("lens gate").normal(size=(imager.lens.size,) * 2)
+    wave = np.exp(0.2j * noise_of)[None].astype(np.complex64)
+    ours = image_intensity(imager.backend.asarray(wave), [view], imager.lens, imager.backend)
+    theirs = lens_image(wave[0], view, imaging.field_A, imaging.voltage_kV)
+    return (
+        camera_image(ours, [view], imaging.pixels, imaging.field_A, imager.backend)[0],
+        reference_camera(theirs, view, imaging.pixels, imaging.field_A),
+    )
+
+
 def examine_microscope(found: Examination, imager: Imager, job: Job) -> None:
-    """Check the wavelength that the engine and the lens use."""
+    """Check the wavelength that the engine and the lens use, and every aberration of the lens."""
     voltage_kV, tolerance = imager.imaging.voltage_kV, 1e-3  # phases of ½ rad in single precision
     measured = {"engine": engine_wavelength_A(imager), "lens": lens_wavelength_A(imager, job)}
     for part, value in measured.items():
         found.ask(part, gates.wavelength_is_relativistic, value, voltage_kV, "wavelength", tolerance)
+    ours, theirs = lens_images(imager, strong_optics(job[1], electron_wavelength_A(voltage_kV)))
+    found.ask("lens", gates.lens_agrees, ours, theirs)
 
 
-def examine_image(found: Examination, name: str, imager: Imager, job: Job, stored: NDArray[np.floating]) -> None:
+def examine_image(
+    found: Examination,
+    name: str,
+    imager: Imager,
+    detector: DetectorSection,
+    job: Job,
+    stored: NDArray[np.floating],
+    counts: NDArray[np.uint16],
+) -> None:
     """Simulate a stored image again from its structure and parameters, and apply every gate to it.
 
     Args:
         found: Collects the results.
         name: Id of the image.
         imager: Imager of the campaign, with its film.
+        detector: Kind of camera, gain, offset.
         job: The particle's snapshots, and the view.
         stored: The stored image, before noise.
+        counts: The stored counts.
     """
-    imaging = imager.imaging
+    imaging, view = imager.imaging, job[1]
     try:
-        box = slabs(shown(job)[:1], job[1], imaging)[0]
-        found.ask(name, gates.image_is_remade, stored, next(imager.images([job])))
-        structure = shown(job)[0]
-        view = replace(plain_optics(job[1]), snapshots=(), film_thickness_A=0.0)
-        plain = next(imager.images([([structure], view)]))
-        halved = imager_for(with_half_slices(imaging))
-        finer = finer_reference(imager)
-        found.ask(name, gates.slices_converged, plain, next(halved.images([([structure], view)])))
-        found.ask(name, gates.finer_grid_agrees, plain, next(finer.images([([structure], view)])))
-        if len(set(structure.elements)) == 2:
-            found.ask(name, gates.species_matter, plain, next(imager.images([([swapped(structure)], view)])))
+        remade = next(imager.images([job]))
+        found.ask(name, gates.image_is_remade, stored, remade)
+        reference = Reference(imaging, imager.film).image(shown(job), view)
+        found.ask(name, gates.whole_image_agrees, stored, reference)
+        found.ask(name, gates.whole_image_agrees_of_beam, stored, reference)
+        examine_engine(found, name, imager, job)
     except GateError as error:  # an atom lies outside, or the norm is lost: there is no image
         found.faults.append(f"{name}: {error}")
         return
+    # The image made again is float32: float16 would shift the expected counts of a bright vacuum by more than the
+    # standard error of their mean.
+    electrons = remade.astype(np.float64) * (view.dose_e_per_A2 * imaging.pixel_size_A**2)
+    if reason := noise.untestable(electrons, view, detector):
+        found.unchecked.append(f"{name}: the noise of the counts, because {reason}")
+    else:
+        found.ask(name, gates.noise_is_the_cameras, noise.p_values(counts, electrons, view, detector))
+
+
+def examine_engine(found: Examination, name: str, imager: Imager, job: Job) -> None:
+    """Check the engine on one snapshot under plain optics: species, slices, grid, depth, finest fringe.
+
+    Raises:
+        GateError: an atom lies outside the field of view, or an exit wave loses its norm.
+    """
+    imaging = imager.imaging
+    box = slabs(shown(job)[:1], job[1], imaging)[0]
+    structure = shown(job)[0]
+    view = replace(plain_optics(job[1]), snapshots=(), film_thickness_A=0.0)
+    plain = next(imager.images([([structure], view)]))
+    halved = imager_for(with_half_slices(imaging))
+    finer = next(finer_reference(imager).images([([structure], view)]))
+    found.ask(name, gates.slices_converged, plain, next(halved.images([([structure], view)])))
+    found.ask(name, gates.agrees_with_reference, plain, finer, view.particle, view.view)
+    if len(set(structure.elements)) == 2:
+        found.ask(name, gates.species_matter, plain, next(imager.images([([swapped(structure)], view)])))
+    else:
+        found.unchecked.append(f"{name}: the scattering of the other species, because the particle has one species")
     depth_A = float(np.ptp(box.positions_A[:, 2]))
     found.ask(name, gates.atoms_scatter_at_their_depth, flight_between_A(imager, box), depth_A, box.slice_A)
     frequency_per_A, _ = gates.finest_fringe_per_A(structure)
-    found.ask(name, gates.fringe_passes_engine, fringe_kept(imager, frequency_per_A), frequency_per_A)
+    if frequency_per_A > 0:
+        found.ask(name, gates.fringe_passes_engine, fringe_kept(imager, frequency_per_A), frequency_per_A)
+    else:
+        found.unchecked.append(f"{name}: the finest fringe, because no species has 13 atoms")

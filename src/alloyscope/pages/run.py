@@ -228,6 +228,12 @@ def gate_rows(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def unchecked(folder: Path) -> list[str]:
+    """What no gate has checked, in words; empty before the stage `gates` has run."""
+    path = folder / "hrtem" / "gates.json"
+    return [str(words) for words in read_json(path).get("unchecked", [])] if path.exists() else []
+
+
 def commands(config: Config, settings: Path, profile: str) -> dict[str, str]:
     """The command that runs the jobs of each rule again, and no later rule; the last one runs one chunk again."""
     start = ["snakemake", "--profile", profile, "--configfile", settings.as_posix()]
@@ -265,6 +271,7 @@ def write_page(folder: Path, config: Config, out: Path, watch: Stopwatch) -> Non
         survival=survival_rows(found, config),
         failed=failed_attempts(folder, config),
         gates=gate_rows(folder),
+        unchecked=unchecked(folder),
         places=place_rows(found),
         versions=version_rows(found),
         commands=commands(config, named, profile),

@@ -3,7 +3,9 @@
 Reads the tables and manifests of `hrtem`, structures.parquet and, for a sample of images, their shards and structures.
 Tests that the rotations of all images are uniform and that no particle equals a particle of another split. Simulates
 each image of the sample again, with species swapped, with half the slice thickness, and with abTEM on a finer grid.
-Writes gates.json, which lists every gate with its value and bounds, only if all gates have passed.
+Compares the whole image, with its film, optics and camera, with the reference image, and the counts with the noise that
+their camera and dose must have. Writes gates.json, which lists every gate with its value and bounds and what no gate
+has checked, only if all gates have passed.
 """
 
 import argparse
@@ -17,11 +19,11 @@ import pandas as pd
 from alloyscope.campaign.provenance import Stopwatch
 from alloyscope.contracts import Structure
 from alloyscope.errors import GateError, StoreError
-from alloyscope.ids import rng_for
+from alloyscope.ids import chunk_name, rng_for
 from alloyscope.imaging import gates
 from alloyscope.imaging.examination import Examination, examine_image, examine_microscope
 from alloyscope.imaging.hrtem import imager_for
-from alloyscope.microscope.settings import ImagingSection
+from alloyscope.microscope.settings import DetectorSection, ImagingSection
 from alloyscope.progress import log, progress
 from alloyscope.stages.arguments import add_section
 from alloyscope.store import images as store
@@ -50,6 +52,7 @@ def run(
     sample: int,
     seed: int,
     imaging: ImagingSection,
+    detector: DetectorSection,
     out: Path,
     film: Path | None = None,
 ) -> None:
@@ -64,7 +67,8 @@ def run(
         md_capacity: Number of particles in a full md chunk.
         sample: Number of images that are simulated again.
         seed: Seed of the campaign.
-        imaging: Engine, grid, camera.
+        imaging: Engine, grid, pixels.
+        detector: Kind of camera, gain, offset.
         out: gates.json.
         film: Block of carbon, for images that show a film.
 
@@ -73,9 +77,10 @@ def run(
         StoreError: an input is missing or damaged.
     """
     watch = Stopwatch("gates")
-    table = pd.concat([asked_of(images, chunk) for chunk in finished(images, chunks)], ignore_index=True)
+    there = finished(images, chunks)
+    table = pd.concat([asked_of(images, chunk) for chunk in there], ignore_index=True)
     known = read_table(labels, ("particle", "split", "valid", *KNOWN_BY))
-    found = Examination()
+    found = Examination(unchecked=engine_unchecked(images, there, imaging))
     found.ask("all images", gates.rotations_uniform, table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
     found.ask("all particles", gates.no_twins_across_splits, known[known["valid"]], KNOWN_BY)
 
@@ -90,14 +95,18 @@ def run(
         if place == 0:
             examine_microscope(found, imager, job)
         chunk, row = divmod(int(rows["image"].iloc[place]), shard.images)
-        examine_image(found, name, imager, job, store.read_unreleased(images, chunk, shard, store.CLEAN, row))
+        clean, counts = (store.read_unreleased(images, chunk, shard, array, row) for array in store.IMAGES)
+        examine_image(found, name, imager, detector, job, clean, counts)
 
     for of, gate in found.passed:
         log(f"{of}: {gate.gate} {gate.value:.4g}, {bounds_text(gate)}: passed")
+    for words in found.unchecked:
+        log(f"not checked: {words}")
     if found.faults:
         raise GateError("\n".join(found.faults))
     rows_out = [row_of(of, gate) for of, gate in found.passed]
-    write_json(out, {"gates": rows_out, "images": rows["image_id"].tolist(), "provenance": watch.record()})
+    account = {"gates": rows_out, "unchecked": found.unchecked, "images": rows["image_id"].tolist()}
+    write_json(out, account | {"provenance": watch.record()})
 
 
 def asked_of(folder: Path, chunk: int) -> pd.DataFrame:
@@ -108,6 +117,21 @@ def asked_of(folder: Path, chunk: int) -> pd.DataFrame:
     """
     Manifest.read(folder / manifest_name(chunk))
     return read_table(folder / table_name(chunk), ASKED)
+
+
+def engine_unchecked(folder: Path, chunks: Sequence[int], imaging: ImagingSection) -> list[str]:
+    """What the stage `hrtem` has not compared with another engine, in words."""
+    if imaging.engine == "abtem":
+        return ["the engine, because abTEM made the images itself: the gates compare its grid, lens and camera only"]
+    without = [
+        chunk for chunk in chunks if not Manifest.read(folder / manifest_name(chunk)).counts.get("checked_waves")
+    ]
+    if not without:
+        return []
+    return [
+        f"the engine in {len(without)} of {len(chunks)} chunks, the first is {chunk_name(without[0])}: none of their "
+        f"waves was compared with abTEM's (execution.checked_waves), but those of the sample are"
+    ]
 
 
 def sampled(valid: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
@@ -157,5 +181,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample", type=int, required=True, help="number of images to simulate again")
     parser.add_argument("--seed", type=int, required=True, help="seed of the campaign")
     add_section(parser, "imaging", ImagingSection)
+    add_section(parser, "detector", DetectorSection)
     parser.add_argument("--film", type=Path, nargs="?", help="block of carbon, for images that show a film")
     parser.add_argument("--out", type=Path, required=True, help="gates.json to write")

@@ -100,7 +100,8 @@ def run(
     with threadpool_limits(1):
         arrays, seconds = make_images(imager, views, snapshots, shard, detector, seed)
         jobs = [(snapshots[view.particle], view) for view in views if view.particle in snapshots]
-        check_sample(imager, jobs, imaging.checked_waves if checked_waves is None else checked_waves, chunk, seed)
+        most = imaging.checked_waves if checked_waves is None else checked_waves
+        checked = check_sample(imager, jobs, most, chunk, seed)
 
     folder = manifest.parent
     files = store.write_shard(folder, chunk, shard, arrays)
@@ -123,6 +124,7 @@ def run(
             "images": len(snapshots) * imaging.views,
             "saturated_pixels": int((arrays["counts"] == 65_535).sum()),
             "outside_field": len(outside),
+            "checked_waves": checked,
         },
         provenance=watch.record(),
     ).write(manifest)
@@ -214,15 +216,19 @@ def make_images(
     return arrays, seconds
 
 
-def check_sample(imager: Imager, jobs: Sequence[Job], most: int, chunk: int, seed: int) -> None:
-    """Compare some of the chunk's waves with abTEM's; waves that abTEM made need no such check."""
+def check_sample(imager: Imager, jobs: Sequence[Job], most: int, chunk: int, seed: int) -> int:
+    """Compare some of the chunk's waves with abTEM's; waves that abTEM made need no such check.
+
+    Returns:
+        The number of waves that were compared, which the manifest stores for the stage `gates`.
+    """
     if imager.imaging.engine != "batched" or not jobs:
-        return
+        return 0
     wanted = min(most, len(jobs))
     chosen = rng_for("checked-waves", seed, chunk).choice(len(jobs), wanted, replace=False)
     for job in (jobs[index] for index in sorted(chosen.tolist())):
-        difference = check_against_reference(imager, job)
-        log(f"particle {job[1].particle}, view {job[1].view}: {difference:.2%} of the beam (rms) from abTEM")
+        log(f"particle {job[1].particle}, view {job[1].view}: {check_against_reference(imager, job)}")
+    return wanted
 
 
 def chunk_table(views: Sequence[View], slots: Sequence[Slot], chunk: int, capacity: int, n_views: int) -> pd.DataFrame:

@@ -31,6 +31,7 @@ from alloyscope.store.tables import Columns
 
 INNER_IMAGES = 8  # an inner chunk holds the largest divisor of a shard's number of images up to this
 CLEAN, COUNTS, WAVE = "clean", "counts", "wave"
+IMAGES = (CLEAN, COUNTS)
 DTYPES = {CLEAN: "float16", COUNTS: "uint16", WAVE: "complex64"}
 FILL = {CLEAN: float("nan"), COUNTS: 0, WAVE: complex("nan+nanj")}
 DIMENSIONS = ("image", "y", "x")
