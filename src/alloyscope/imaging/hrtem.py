@@ -39,6 +39,7 @@ def plain_optics(view: View) -> View:
         aperture_mrad=30.0,
         n_foci=1,
         vibration_A=0.0,
+        drift_A=0.0,
         mtf_c1=1.0,
     )
 

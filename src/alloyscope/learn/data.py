@@ -175,10 +175,14 @@ class Images(Dataset[Batch]):
         self, clean: NDArray[np.float32], dose_e_per_A2: float, place: int, rng: np.random.Generator
     ) -> NDArray[np.uint16]:
         c1, c2, c3 = self.mtf[place].tolist()
+        readout_e = draw_value(self.detector.readout_e, rng)
+        gains = self.detector.gain_map_rms
+        gain_map_rms = draw_value(gains, rng) if gains else 0.0  # a draw would change the noise of earlier trainings
         return expose(
             clean,
             dose_e_per_A2=dose_e_per_A2,
-            readout_e=draw_value(self.detector.readout_e, rng),
+            readout_e=readout_e,
+            gain_map_rms=gain_map_rms,
             mtf_parameters=(c1, c2, c3),
             pixel_size_A=self.pixel_size_A,
             detector=self.detector,
