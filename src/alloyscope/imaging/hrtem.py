@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from alloyscope.contracts import ABERRATIONS, Film, Structure, View, require
 from alloyscope.imaging import gates
-from alloyscope.imaging.abtem_engine import AbtemEngine, device_for
+from alloyscope.imaging.abtem_engine import AbtemEngine, device_for, reference_device
 from alloyscope.imaging.box import Slab, film_slab, slabs
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.microscope.arrays import CPU, Array, backend_for
@@ -143,7 +143,7 @@ def imager_for(imaging: ImagingSection, band: WaveBand | None = None, film: Film
 
 def finer_reference(imager: Imager) -> Imager:
     """Make an imager with abTEM on a twice finer grid, for the same campaign."""
-    engine = AbtemEngine(imager.imaging, device_for(imager.imaging.device), refine=2)
+    engine = AbtemEngine(imager.imaging, reference_device(imager.imaging.device), refine=2)
     return Imager(imager.imaging, engine, film=imager.film)
 
 

@@ -17,7 +17,7 @@ from alloyscope.errors import ContractError, StoreError
 from alloyscope.ids import draw_value, rng_for
 from alloyscope.learn.task import Batch, Task
 from alloyscope.microscope.detector import expose
-from alloyscope.microscope.settings import DetectorSection
+from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.store.atomic import read_json
 from alloyscope.store.images import CLEAN, COUNTS, Stack
 from alloyscope.store.tables import read_table
@@ -223,8 +223,10 @@ class ImageData(LightningDataModule):
         seed: int = 0,
         loader_workers: int = 0,
         first_epoch: int = 0,
+        device: Device = "auto",
     ) -> None:
         super().__init__()
+        self.pinned = device != "cpu" and torch.cuda.is_available()
         self.released, self.task, self.detector = released, task, detector
         self.seed, self.loader_workers, self.first_epoch = seed, loader_workers, first_epoch
 
@@ -252,7 +254,7 @@ class ImageData(LightningDataModule):
             # The threads of zarr do not survive a fork.
             multiprocessing_context="forkserver" if self.loader_workers else None,
             persistent_workers=self.loader_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pinned,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
