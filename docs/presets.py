@@ -47,6 +47,7 @@ def main(structures: Path, film: Path, out: Path) -> None:
                     clean,
                     dose_e_per_A2=dose,
                     readout_e=drawn.readout_e,
+                    gain_map_rms=drawn.gain_map_rms,
                     mtf_parameters=(drawn.mtf_c1, drawn.mtf_c2, drawn.mtf_c3),
                     pixel_size_A=IMAGING.pixel_size_A,
                     detector=config.detector,

@@ -100,7 +100,9 @@ class View:
     snapshots over which the exposure averages; an empty tuple means all. Thickness 0 means that there is no film;
     `film_offset` shifts its block, in fractions of the block's edges (x, y, z). Defocus is measured from the particle's
     lower face, with and without a film. `vibration_A` is the standard deviation of the image's position along the
-    direction `vibration_angle_rad` from x towards y; across it, it is `vibration_ratio` times as large.
+    direction `vibration_angle_rad` from x towards y; across it, it is `vibration_ratio` times as large. During the
+    exposure the image moves by `drift_A` along `drift_angle_rad`. `gain_map_rms` is the standard deviation of the
+    pixels' gains about 1.
     """
 
     particle: int
@@ -148,6 +150,9 @@ class View:
     film_thickness_A: float = 0.0
     film_angle_rad: float = 0.0
     film_offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    drift_A: float = 0.0
+    drift_angle_rad: float = 0.0
+    gain_map_rms: float = 0.0
 
     def __post_init__(self) -> None:
         norm = float(np.linalg.norm(self.rotation))

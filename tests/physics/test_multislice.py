@@ -229,7 +229,7 @@ def test_slices_have_one_thickness_and_the_lower_face_stays() -> None:
 
 
 def test_atoms_scatter_at_their_depth_in_the_mean_over_a_slice() -> None:
-    """Thick slices give the image of thin ones; without the half slice, abTEM's convention, the error is twice as large.
+    """Thick slices give the image of thin ones; without the half slice, as in abTEM, the error is twice as large.
 
     What is left comes from the atoms' places within their slices.
     """

@@ -6,12 +6,15 @@ import abtem
 import numpy as np
 import pytest
 
-from alloyscope.contracts import ABERRATIONS, View
+from alloyscope.contracts import ABERRATIONS, Structure, View
+from alloyscope.imaging.box import MARGIN_A, slabs
+from alloyscope.imaging.multislice import Multislice
 from alloyscope.microscope.arrays import CPU, frequencies
 from alloyscope.microscope.coherence import image_intensity
 from alloyscope.microscope.optics import Lens, aberrations, aperture
 from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.views import drawn_view
+from alloyscope.sections import bounds
 from alloyscope.units import scherzer_defocus_A
 
 LENS = Lens(size=96, field_A=24.0, voltage_kV=200.0)
@@ -143,6 +146,39 @@ def test_spread_of_angles_damps_where_the_phase_is_steep() -> None:
     expected = np.exp(-((np.pi * 0.8e-3 * 310.0 * k) ** 2))
     assert 0.5 < expected < 0.9
     assert damped / sharp == pytest.approx(expected, rel=0.005)
+
+
+def test_orleans_2026_has_the_defocus_of_its_own_exit_plane() -> None:
+    """Its C10 of −20 … −10 Å acts on a wave 30 … 40 Å below the lowest nucleus; ours on the wave at our exit plane."""
+    imaging = ImagingSection(grid=256)
+    optics = OpticsSection(preset="orleans-2026", angular_spread_mrad=0.0)
+    drawn = drawn_view(0, 0, imaging, optics, DetectorSection(preset="orleans-2026"), seed=3)
+    rng = np.random.default_rng(5)
+    structure = Structure(("Ag",) * 20 + ("Co",) * 20, rng.uniform(-8, 8, (40, 3)))
+    (slab,) = slabs([structure], drawn, imaging.field_A)
+    lowest_A = slab.positions_A[:, 2].max()  # the beam runs along +z
+    exit_A = slab.height_A - lowest_A + slab.slice_A / 2  # atoms lie half a slice lower in their box
+    assert exit_A == pytest.approx(MARGIN_A)
+    ours = Multislice(imaging, CPU).exit_waves([slab])
+    lens = Lens(imaging.grid, imaging.field_A, imaging.voltage_kV)
+    k = frequencies(lens.size, lens.field_A)
+    k2 = k[:, None] ** 2 + k[None, :] ** 2
+    found = []
+    for below_A, C10_A in ((30.0, -20.0), (30.0, -10.0), (40.0, -20.0), (40.0, -10.0)):
+        flight = np.exp(-1j * np.pi * lens.wavelength_A * (below_A - exit_A) * k2)
+        theirs = np.fft.ifft2(np.fft.fft2(ours) * flight).astype(np.complex64)
+        defocus_A = -(C10_A + below_A - exit_A)
+        images = [
+            image_intensity(waves, [replace(drawn, defocus_A=value)], lens, CPU)
+            for waves, value in ((theirs, -C10_A), (ours, defocus_A))
+        ]
+        np.testing.assert_allclose(images[0], images[1], atol=1e-4)
+        assert np.ptp(images[0]) > 0.3
+        found.append(defocus_A)
+    low, high = bounds(optics.defocus_A)
+    assert [min(found), max(found)] == pytest.approx([low, high])
+    wrong = image_intensity(ours, [replace(drawn, defocus_A=-defocus_A)], lens, CPU)
+    assert np.abs(images[0] - wrong).max() > 0.1
 
 
 def test_underfocus_shows_atoms_dark() -> None:

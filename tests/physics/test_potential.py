@@ -145,7 +145,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the step writes for AgCo, with a reference of the user's own."""
     folder = tmp_path_factory.mktemp("potential")
     own = references_file(folder / "own.json")
-    step.run(potential=PotentialSection(), out=folder / "out", references=[own])
+    step.run(potential=PotentialSection(set="AgCo"), out=folder / "out", references=[own])
     return folder / "out"
 
 
@@ -182,7 +182,7 @@ def test_reference_energies_of_the_users_own(written: Path, tmp_path: Path, monk
     wrong = references_file(tmp_path / "wrong.json", name="Co55 icosahedron", energy_eV=-214.1324)
     keep_only(monkeypatch, "reference_checks")
     with pytest.raises(SimulationError, match="the table fails Co55 icosahedron"):
-        step.run(potential=PotentialSection(), out=tmp_path / "wrong", references=[wrong])
+        step.run(potential=PotentialSection(set="AgCo"), out=tmp_path / "wrong", references=[wrong])
     assert not (tmp_path / "wrong").exists()
 
 
@@ -195,7 +195,7 @@ def test_a_wrong_table_is_refused_and_not_left_behind(tmp_path: Path, monkeypatc
     monkeypatch.setattr(step, "setfl", lambda parameters, settings: right(half, settings))
     keep_only(monkeypatch, "dimer_curves", "curve_checks")
     with pytest.raises(SimulationError, match=r"set AgCo: the table fails energy error, Ag-Ag bond \(firm"):
-        step.run(potential=PotentialSection(), out=tmp_path)
+        step.run(potential=PotentialSection(set="AgCo"), out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -280,6 +280,32 @@ def test_every_packaged_set_is_whole():
             assert parameters.pair(first, second) == parameters.pair(second, first)
 
 
+@pytest.mark.parametrize(
+    ("cluster", "energy_eV", "with_AgCo_eV"),  # docs/physics.md §1
+    [
+        ("Co1@Ag12 icosahedron", -32.0772, -32.7486),
+        ("Co13@Ag42 icosahedron", -158.6302, -161.4398),
+        ("Ag13@Co42 icosahedron", -170.9591, -176.0878),
+        ("Ag55 icosahedron", -142.505, -142.505),
+        ("Co55 icosahedron", -214.0324, -214.0324),
+    ],
+)
+def test_the_default_set_repels_mixing_more_than_AgCo(cluster: str, energy_eV: float, with_AgCo_eV: float):
+    for name, expected_eV in ((PotentialSection().set, energy_eV), ("AgCo", with_AgCo_eV)):
+        parameters = parameter_set(name)
+        found_eV, _ = FromFormula(parameters)(validate.ideal_cluster(cluster, parameters), True)
+        assert found_eV == pytest.approx(expected_eV, abs=1e-3)
+
+
+def test_reference_clusters_of_the_package_belong_to_one_set_each():
+    found = {name: validate.packaged_clusters(parameter_set(name)) for name in packaged_sets()}
+    mixed = {
+        name: {c["name"]: c["energy_eV"] for c in clusters["clusters"]} for name, clusters in found.items() if clusters
+    }
+    assert mixed.keys() == {"AgCo", "AgCo-orleans"}
+    assert [mixed[name]["Co13@Ag42 icosahedron"] for name in ("AgCo", "AgCo-orleans")] == [-161.4398, -158.6302]
+
+
 def test_lammps_gives_the_analytic_forces_for_gold_and_copper(tmp_path: Path):
     parameters = parameter_set("AuCu")
     path = tmp_path / "AuCu.eam.fs"
@@ -315,3 +341,9 @@ def test_every_other_packaged_set_gives_what_its_parameters_must_give(tmp_path: 
     assert cli.main(["potential", "--set", name, "--out", str(tmp_path)]) == 0
     checks = read_json(tmp_path / "validation.json")["checks"]
     assert {check["kind"] for check in checks if not check["passed"]} <= {"experiment"}
+    if name == "AgCo-orleans":
+        values = {check["name"]: check["value"] for check in checks if check["kind"] == "computed"}
+        assert values["Co in Ag dissolution energy"] == pytest.approx(0.996, abs=1e-3)
+        assert values["Ag in Co dissolution energy"] == pytest.approx(1.584, abs=1e-3)
+        assert values["Co13@Ag42 icosahedron"] == pytest.approx(-158.6302, abs=1e-3)
+        assert values["Ag fcc lattice constant"] == pytest.approx(4.0871, abs=1e-4)

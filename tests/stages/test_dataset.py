@@ -15,9 +15,11 @@ import zarr
 
 from alloyscope.cli import main
 from alloyscope.errors import StoreError
+from alloyscope.potential.sets import parameter_set
 from alloyscope.stages import dataset
+from alloyscope.stages.gates import whole_rows
 from alloyscope.store.atomic import checksum, digest
-from alloyscope.store.images import open_array, shard_name
+from alloyscope.store.images import LATER_COLUMNS, ShardShape, open_array, shard_name
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.tables import read_table
 from tests.stages.synthetic_md import (
@@ -95,6 +97,20 @@ def test_released_set_accounts_for_every_image(campaign: Path) -> None:
     assert clean.attrs["pixel_size_A"] == IMAGING.pixel_size_A
     assert open_array(campaign / "hrtem", "counts").attrs["gain"] == 1.0
     np.testing.assert_array_equal(np.isnan(clean[:, 0, 0]), ~table["valid"])
+
+
+def test_a_chunk_of_an_earlier_version_is_released_beside_new_ones(campaign: Path) -> None:
+    """Its table has no columns of drift and gains; its settings are those of a campaign that has none."""
+    table = read_table(campaign / "hrtem" / "chunk-000001.parquet")
+    rewrite_table(campaign, 1, table.drop(columns=list(LATER_COLUMNS)))
+    release(campaign)
+    released = read_table(campaign / "hrtem" / "images.parquet")
+    assert len(released) == 12
+    assert (released[list(LATER_COLUMNS)] == 0).all(axis=None)
+    shard = ShardShape(PER_CHUNK, IMAGING.views, IMAGING.pixels)
+    examined = whole_rows(campaign / "hrtem", [0, shard.images], shard)  # of the gates, from both
+    assert examined["chunk"].tolist() == [0, 1]
+    assert (examined[list(LATER_COLUMNS)] == 0).all(axis=None)
 
 
 def test_digest_follows_images_and_labels(campaign: Path) -> None:
@@ -259,7 +275,9 @@ def test_crate_says_what_the_set_was_made_from(campaign: Path) -> None:
     found = entities(campaign)
     config = configuration(10 * CHUNKS * PER_CHUNK)  # how many there are does not matter
     assert found["#config"]["value"] == digest(config.image_settings())
-    assert found["#potential"]["citation"] == [f"{pair}: LoDiS, Ag_Co.pot" for pair in ("Ag-Ag", "Ag-Co", "Co-Co")]
+    sources = parameter_set("AgCo-orleans").sources
+    assert found["#potential"]["citation"] == [f"{pair}: {sources[pair]}" for pair in ("Ag-Ag", "Ag-Co", "Co-Co")]
+    assert "danielfoerster2/md_victor, commit 29ddf96" in sources["Ag-Co"]
 
 
 def test_waves_are_released_with_the_images(tmp_path: Path) -> None:

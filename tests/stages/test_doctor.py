@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,27 @@ def test_no_slurm_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lammps_and_its_mpi_library_load() -> None:
     probes = tuple(probe for probe in doctor.PROBES if probe.name in ("LAMMPS", "MPI library"))
     assert [line.state for line in library_lines(probes)] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "state"),
+    [({}, "ok"), ({"SLURM_JOB_ID": "7"}, "ok"), ({"SLURM_JOB_ID": "7", "SLURM_STEP_GPUS": "0"}, "broken")],
+)
+def test_a_gpu_that_was_given_and_cannot_be_used_is_broken(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], state: str
+) -> None:
+    """Here without a driver; with one, tests/unit/test_gpu.py."""
+    for name in ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (probe,) = (probe for probe in doctor.PROBES if probe.name == "GPU of the job")
+    blind = "import ctypes\ndef absent(name): raise OSError(name + ': absent')\nctypes.CDLL = absent\n"
+    (line,) = library_lines((replace(probe, code=blind + probe.code),))
+    assert line.state == state
+    if state == "broken":
+        assert line.detail == "given (SLURM_STEP_GPUS=0), but there is no CUDA driver here (libcuda.so.1: absent)"
+        assert "execution.device: cpu" in line.mend
 
 
 def test_broken_fails_after_every_line_is_shown(

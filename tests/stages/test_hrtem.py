@@ -73,6 +73,28 @@ def test_images_hold_the_particle_at_the_stated_dose(campaign: Path) -> None:
         assert chi2 == pytest.approx(1.0, abs=6 * np.sqrt(2 / count.size))
 
 
+def test_drift_and_gains_reach_the_images_and_their_rows(campaign: Path) -> None:
+    make_chunk(campaign, 0)
+    before, noisy = (images(campaign, 0, name)[:2].astype(float) for name in ("clean", "counts"))
+    make_chunk(
+        campaign,
+        0,
+        optics=OPTICS.model_copy(update={"drift_A": (2.0, 3.0)}),
+        detector=DETECTOR.model_copy(update={"gain_map_rms": 0.5}),
+    )
+    clean, counts = (images(campaign, 0, name)[:2].astype(float) for name in ("clean", "counts"))
+    assert (clean.std((1, 2)) < 0.95 * before.std((1, 2))).all()
+    table = read_table(campaign / "hrtem" / "chunk-000000.parquet")
+    assert table["drift_A"].between(2, 3).all()
+    assert table["drift_angle_rad"].nunique() == len(table)
+    assert table["gain_map_rms"].eq(0.5).all()
+    for view, image, count in zip(views_of(table), clean, counts):
+        mean = view.dose_e_per_A2 * IMAGING.pixel_size_A**2 * image
+        chi2 = np.mean((count - mean) ** 2 / (1.25 * mean + 0.25 * mean**2))
+        assert chi2 == pytest.approx(1.0, abs=0.35)
+    assert (counts != noisy).any()
+
+
 def test_the_same_bytes_after_a_crash(campaign: Path) -> None:
     make_chunk(campaign, 0)
     first = shards(campaign, 0)

@@ -9,7 +9,7 @@ import pyfftw
 import pytest
 
 from alloyscope.errors import ConfigError
-from alloyscope.microscope import arrays
+from alloyscope.microscope import arrays, gpu
 from alloyscope.microscope.arrays import CPU, Backend, CupyBackend, NumpyBackend, TorchBackend, backend_for
 
 
@@ -100,10 +100,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def pretend(driver: bool, cupy: bool | None, torch: bool) -> None:
         arrays.gpu_backend.cache_clear()
-        monkeypatch.setattr(arrays, "driver_present", lambda: driver)
-        answer = None if cupy is None else SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: cupy))
+        monkeypatch.setattr(gpu, "driver_fault", lambda: None if driver else "there is no CUDA driver here")
+        count = SimpleNamespace(getDeviceCount=lambda: int(bool(cupy)))
+        answer = None if cupy is None else SimpleNamespace(cuda=SimpleNamespace(runtime=count))
         monkeypatch.setitem(sys.modules, "cupy", answer)  # None: import fails
+        monkeypatch.setattr("torch.version.cuda", "12.8")
         monkeypatch.setattr("torch.cuda.is_available", lambda: torch)
+        monkeypatch.setattr("torch.cuda.init", lambda: None)
 
     yield pretend
     arrays.gpu_backend.cache_clear()
@@ -129,5 +132,8 @@ def test_auto_takes_cupy_then_torch_then_the_processor(
 
 def test_no_gpu_is_said(machine: Any) -> None:
     machine(True, None, False)
-    with pytest.raises(ConfigError, match=r"execution.device: gpu is asked for, but neither CuPy nor torch finds"):
+    message = (
+        r"execution.device: gpu is asked for, but CuPy is not installed .*, and torch .* finds no device; mend that"
+    )
+    with pytest.raises(ConfigError, match=message):
         backend_for("gpu")

@@ -25,9 +25,12 @@ from alloyscope.sections import LogUniform, bounds
         ({"particles": {"protocols": {"droplets": 0}}}, r"protocols needs one weight above 0"),
         (
             {"particles": {"species": ["Ag", "Pt"]}},
-            r"particles\.species: Pt has no parameters in set AgCo; it has Ag, Co",
+            r"particles\.species: Pt has no parameters in set AgCo-orleans; it has Ag, Co",
         ),
-        ({"potential": {"set": "AgPt"}}, r"potential\.set: must be one of AgCo, AgCo-alt, AuCu, AuCu-long or the path"),
+        (
+            {"potential": {"set": "AgPt"}},
+            r"potential\.set: must be one of AgCo, AgCo-alt, AgCo-orleans, AuCu, AuCu-long or the path",
+        ),
         ({"potential": {"n_rho": 100}}, r"potential\.n_rho: .*greater than or equal to 50000; got 100"),
         ({"splits": {"train": 0.9}}, r"splits: must sum to 1; got 1\.2"),
         (

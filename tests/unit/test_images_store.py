@@ -14,6 +14,7 @@ from alloyscope.microscope.views import drawn_view
 from alloyscope.store.images import (
     CLEAN,
     COUNTS,
+    LATER_COLUMNS,
     VIEW_COLUMNS,
     ShardShape,
     Stack,
@@ -155,3 +156,10 @@ def test_every_field_of_a_view_survives_the_table() -> None:
     table = views_table(views)
     assert list(table.columns) == list(VIEW_COLUMNS)
     assert views_of(table) == views
+
+
+def test_a_table_of_an_earlier_version_has_views_that_neither_drift_nor_have_gains() -> None:
+    views = [drawn_view(7, n, ImagingSection(), OpticsSection(), DetectorSection(), seed=2) for n in range(3)]
+    assert views_of(views_table(views).drop(columns=list(LATER_COLUMNS))) == views
+    drifting = [replace(view, drift_A=1.5, drift_angle_rad=0.3, gain_map_rms=0.01) for view in views]
+    assert views_of(views_table(drifting)) == drifting

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from alloyscope.errors import ContractError, GateError
+from alloyscope.ids import draw_value, rng_for
 from alloyscope.intervals import wilson_interval
 from alloyscope.learn import metrics
 from alloyscope.learn.data import Images, Released, Visits, normalise, turned
@@ -139,6 +140,30 @@ def test_fresh_noise_is_poisson_noise_at_a_dose_of_the_section(released):
     noise = np.array([float(item["image"].var()) for item in vacuum])
     # counts of gain 2 are whole electrons here, so the variance of n/n0 is 1/n0; 60 × 256 pixels: ±1.1 % (1 σ)
     assert np.mean(noise * electrons) == pytest.approx(1, abs=0.05)
+
+
+def test_redrawn_noise_has_the_gains_of_the_section(released):
+    uneven = DETECTOR.model_copy(update={"gain_map_rms": (0.2, 0.4)})
+    images = Images(released, "train", BOTH, uneven, seed=1, redraw_noise=True)
+    vacuum = [images[4 * epoch + 1] for epoch in range(60)]
+    # variance of g n / n0 with Poisson n: (1 + r²) / n0 + r², r uniform in 0.2 … 0.4: r² is 0.28 / 3 in the mean
+    squares = np.array([float(item["image"].var() - (1 / item["electrons"])) for item in vacuum])
+    assert squares.mean() == pytest.approx(0.28 / 3, abs=0.02)
+    assert (
+        np.corrcoef(vacuum[0]["image"].ravel(), vacuum[1]["image"].ravel())[0, 1] < 0.3
+    )  # a map of its own each visit
+
+
+def test_a_detector_without_gains_redraws_the_noise_of_before(released):
+    # hand-made: eighth turn, dose, readout, shot noise, in this order from the stream of the visit
+    image = Images(released, "train", BOTH, DETECTOR, seed=1, redraw_noise=True)[1]
+    rng = rng_for("redraw", 1, 0, 1)
+    symmetry, dose = int(rng.integers(8)), draw_value(DETECTOR.dose_e_per_A2, rng)
+    draw_value(DETECTOR.readout_e, rng)
+    clean = np.asarray(released.clean[1], np.float32)
+    counts = rng.poisson(clean.astype(float) * (dose * released.pixel_size_A**2)) * DETECTOR.gain + DETECTOR.offset
+    expected = turned(normalise(counts, dose, released.pixel_size_A, DETECTOR), symmetry)
+    np.testing.assert_allclose(image["image"][0], expected, rtol=1e-6)
 
 
 def test_noisy_image_and_truth_are_turned_together(released):

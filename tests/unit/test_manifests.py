@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from alloyscope.campaign.folder import write_campaign
+from alloyscope.campaign.folder import read_campaign, write_campaign
 from alloyscope.config.read import parse
 from alloyscope.errors import StoreError
-from alloyscope.store.atomic import checksum, read_json
+from alloyscope.potential.sets import PotentialSection
+from alloyscope.store.atomic import checksum, digest, read_json, write_json
 from alloyscope.store.chunks import finished
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 
@@ -78,6 +80,16 @@ def test_finished_chunks(tmp_path: Path) -> None:
 def test_slots_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Slot(1, True).valid = False  # type: ignore[misc]
+
+
+def test_a_campaign_of_an_earlier_version_reads_back_with_the_potential_that_it_had(root: Path, tmp_path: Path) -> None:
+    """It spells every key, so a new default, as that of the potential set, does not enter it."""
+    with tarfile.open(root / "tests" / "workflow" / "campaign-3faff46.tar.xz") as archive:
+        kept = json.load(archive.extractfile("results/minimal/plan/campaign.json"))  # type: ignore[arg-type]
+    write_json(tmp_path / "plan" / "campaign.json", kept)
+    assert kept["config"]["potential"].keys() == PotentialSection.model_fields.keys()
+    assert read_campaign(tmp_path).potential == PotentialSection(set="AgCo") != PotentialSection()
+    assert digest(read_campaign(tmp_path).as_json()) == kept["digest"]
 
 
 def test_campaign_file_follows_execution_and_keeps_the_plan_that_stands(tmp_path: Path) -> None:

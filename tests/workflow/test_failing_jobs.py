@@ -67,10 +67,10 @@ def test_structure_that_is_not_a_number(copy: Callable[[], Workplace], monkeypat
 def test_truncated_table(copy: Callable[[], Workplace]) -> None:
     """LAMMPS fails in a worker process; what it and its end have to say comes before the error."""
     place = copy()
-    table = place.path / RESULTS / "potential" / "AgCo.eam.fs"
+    table = place.path / RESULTS / "potential" / "AgCo-orleans.eam.fs"
     table.write_text(table.read_text()[:2000])
     lines = fail(place, "structures/chunk-000001.json", "logs/md/chunk-000001.log")
     assert "to repeat this job alone: cd " in lines[-2]
     assert lines[-1].startswith(
-        f"alloyscope md: chunk 000001: LAMMPS cannot run with {RESULTS}/potential/AgCo.eam.fs ("
+        f"alloyscope md: chunk 000001: LAMMPS cannot run with {RESULTS}/potential/AgCo-orleans.eam.fs ("
     )

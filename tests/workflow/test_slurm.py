@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from alloyscope.microscope import gpu
 from tests.workflow.cluster import Cluster, Job, missing
 from tests.workflow.workplace import MINIMAL, Answer, Workplace
 
@@ -21,6 +23,7 @@ RULES = {"potential": 1, "plan": 1, "md": 2, "describe": 1, "structures": 1, "st
 RULES |= {"hrtem": 1, "gates": 1, "dataset": 1, "train": 2, "evaluate": 2, "report": 1}
 REMADE = ("md", "describe", "structures", "hrtem", "gates", "dataset")
 ON_GPU = {"hrtem", "train", "evaluate"}
+ON_CPU = ("--config", "execution={device: cpu}")  # the GPU that SLURM gives here is /dev/null
 DATA = ("structures/*.extxyz", "hrtem/images.zarr/**/*", "hrtem/*.parquet")  # promised to the bit
 
 
@@ -51,7 +54,7 @@ def must_hold_the_same(made: Path, expected: Path) -> None:
 def slurmed(root: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, list[Job]]:
     """The minimal campaign, run on SLURM; its jobs."""
     place = Workplace.new(root, tmp_path_factory.mktemp("slurmed") / "top")
-    answer = cluster.run(place, *MINIMAL)
+    answer = cluster.run(place, *MINIMAL, *ON_CPU)
     assert answer.code == 0, answer.text[-8000:]
     return place, cluster.jobs(place)
 
@@ -77,7 +80,7 @@ def test_slurm_and_this_machine_give_the_same_data(slurmed: tuple[Workplace, lis
 
 def test_started_again_there_is_nothing_to_do(slurmed: tuple[Workplace, list[Job]], cluster: Cluster) -> None:
     before = len(cluster.jobs(slurmed[0]))
-    answer = cluster.run(slurmed[0], *MINIMAL)
+    answer = cluster.run(slurmed[0], *MINIMAL, *ON_CPU)
     assert (answer.code, answer.jobs) == (0, {})
     assert len(cluster.jobs(slurmed[0])) == before
 
@@ -85,6 +88,14 @@ def test_started_again_there_is_nothing_to_do(slurmed: tuple[Workplace, list[Job
 def test_the_doctor_in_a_job_tells_what_lammps_finds_there(cluster: Cluster) -> None:
     line = cluster.ask(sys.executable, "-m", "alloyscope", "doctor", "--in-job", "-p", "cpu")
     assert re.search(r"^LAMMPS +ok +\d+ \(not told of .*PMI_FD, PMI_JOBID, PMI_RANK, PMI_SIZE\)$", line, re.MULTILINE)
+
+
+def test_the_doctor_in_a_job_tells_whether_its_gpu_can_be_used(cluster: Cluster) -> None:
+    given = rf"{'broken' if gpu.driver_fault() else 'ok'} +given \(SLURM_STEP_GPUS=0\)"
+    for options, line in ((("cpu",), "ok +none was given to this environment"), (("gpu", "--gres=gpu:1"), given)):
+        command = [sys.executable, "-m", "alloyscope", "doctor", "--in-job", "-p", *options]
+        shown = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=600).stdout
+        assert re.search(rf"^GPU of the job +{line}", shown, re.MULTILINE), shown
 
 
 def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Workplace, tmp_path: Path) -> None:
@@ -101,7 +112,8 @@ def test_whole_node_job_finishes_what_is_missing(cluster: Cluster, finished: Wor
     lock.write_text(target)
     mark = top / ".snakemake" / "node-job"  # a job before was ended by its time
     mark.touch()
-    cluster.ask("sbatch", "--wait", f"--chdir={top}", str(top / "profiles" / "node" / "job.sh"), *MINIMAL, "--", target)
+    job = str(top / "profiles" / "node" / "job.sh")
+    cluster.ask("sbatch", "--wait", f"--chdir={top}", job, *MINIMAL, *ON_CPU, "--", target)
     (log,) = top.glob("alloyscope-*.log")
     assert Answer(0, log.read_text()).jobs == dict.fromkeys(REMADE, 1)
     assert not mark.exists()

@@ -1,4 +1,4 @@
-# in:  the manifests of the md chunks that this imaging chunk covers; potential/AgCo.eam.fs; sections `particles` and
+# in:  the manifests of the md chunks that this imaging chunk covers; potential/AgCo-orleans.eam.fs; sections `particles` and
 #      `md`
 # out: descriptors/chunk-000042.json       manifest, written last
 #      descriptors/chunk-000042.parquet    one row per planned particle, independent of labels and splits

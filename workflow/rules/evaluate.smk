@@ -26,6 +26,7 @@ rule evaluate:
     resources:
         mem_mb=growing(8000),
         runtime=growing(120),
+        device=CAMPAIGN.learning_device,  # a resource, because Snakemake does not compare resources
     params:
         **made_from("evaluate"),
         checkpoint=f"{RESULTS}/training/{{task}}/{{run}}/best.ckpt",
@@ -36,6 +37,7 @@ rule evaluate:
             --task {wildcards.task} \
             --dataset {input.dataset:q} \
             --checkpoint {params.checkpoint:q} \
+            --device {resources.device} \
             --out {params.folder:q} \
             2>>{log:q}
         """

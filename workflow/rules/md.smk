@@ -1,4 +1,4 @@
-# in:  potential/AgCo.eam.fs; sections `particles` and `md`; the chunk's range of particles
+# in:  potential/AgCo-orleans.eam.fs; sections `particles` and `md`; the chunk's range of particles
 # out: structures/chunk-000042.json      manifest, written last
 #      structures/chunk-000042.extxyz    the chunk's particles at 300 K (listed in the manifest)
 

@@ -1,6 +1,6 @@
 # in:  section `potential`
-# out: potential/AgCo.eam.fs        the tabulated second-moment potential (LAMMPS setfl)
-#      potential/validation.json    checks against the formula, bulk and clusters; validation.svg stands beside it
+# out: potential/AgCo-orleans.eam.fs    the tabulated second-moment potential (LAMMPS setfl)
+#      potential/validation.json        checks against the formula, bulk and clusters; validation.svg stands beside it
 
 
 rule potential:

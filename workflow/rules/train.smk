@@ -20,8 +20,9 @@ rule train:
     resources:
         mem_mb=growing(8000),
         runtime=growing(480),  # the third attempt asks for a day, which most partitions allow; training resumes
-        # a resource and not a param, because it does not change the result and must not rerun a training
+        # resources and not params, because they do not change the result and must not rerun a training
         loader_workers=CAMPAIGN.training.loader_workers,
+        device=CAMPAIGN.learning_device,
     params:
         **made_from("train"),
         seed=lambda wildcards: wildcards.run.removeprefix("seed-"),
@@ -36,6 +37,7 @@ rule train:
             --settings {params.settings:q} \
             --detector {params.detector:q} \
             --loader-workers {resources.loader_workers} \
+            --device {resources.device} \
             --out {params.folder:q} \
             2>>{log:q}
         """

@@ -9,7 +9,7 @@ from alloyscope.errors import ConfigError, StoreError
 from alloyscope.md.protocols import PROTOCOLS
 from alloyscope.sections import parse_section
 from alloyscope.store.chunks import rows_in, table_name
-from alloyscope.store.images import CHUNK_COLUMNS, ShardShape, shard_name
+from alloyscope.store.images import CHUNK_COLUMNS, LATER_COLUMNS, ShardShape, shard_name
 from alloyscope.store.manifests import Manifest, to_mend
 from alloyscope.store.tables import Columns
 from alloyscope.structure.descriptors import DESCRIPTORS, RELAXED
@@ -104,4 +104,4 @@ def imaged_rows(manifest: Manifest, folder: Path, shard: ShardShape) -> pd.DataF
         StoreError: files, columns or rows differ from the manifest.
     """
     shards = [shard_name(array, manifest.chunk) for array in shard.arrays]
-    return rows_in(manifest, folder, shard.capacity, CHUNK_COLUMNS, shard.views, shards)
+    return rows_in(manifest, folder, shard.capacity, CHUNK_COLUMNS, shard.views, shards, LATER_COLUMNS)

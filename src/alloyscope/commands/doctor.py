@@ -78,6 +78,12 @@ PROBES = (
     Probe("zarr", "import zarr; print(zarr.__version__)", LOCK),
     Probe("torch", "import torch; torch.ones(2).sum(); print(torch.__version__)", LOCK),
     Probe("pytorch-lightning", "import pytorch_lightning; print(pytorch_lightning.__version__)", LOCK),
+    Probe(
+        "GPU of the job",
+        "from alloyscope.errors import ConfigError\nfrom alloyscope.microscope.gpu import account\n"
+        "try:\n    print(account())\nexcept ConfigError as error:\n    raise SystemExit(str(error))",
+        "a CUDA build of torch, CuPy (envs/gpu.txt), a driver for their CUDA, or execution.device: cpu",
+    ),
     Probe("GPU", "import torch; print(torch.cuda.get_device_name(0))", "", needs="nvidia-smi"),
     Probe(
         "CuPy",

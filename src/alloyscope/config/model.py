@@ -141,6 +141,8 @@ class ExecutionSection(Section):
 
     A key that is left out (null) takes the value of the older key of the same name: `md.wall_limit_s`, `imaging.device`
     or `imaging.checked_waves`. The stages `md` and `hrtem` are made from these, so a change there runs them again.
+    `imaging.device` is for images alone; networks then take `auto`. With `auto`, a job takes a GPU if it finds one, and
+    fails if it was given one that it cannot use.
     """
 
     wall_limit_s: Positive | None = None  # limit for one particle's molecular dynamics, to detect hangs
@@ -195,6 +197,11 @@ class Config(Section):
     def device(self) -> Device:
         """Device that computes the images."""
         return self.execution.device or self.imaging.device
+
+    @property
+    def learning_device(self) -> Device:
+        """Device that trains and runs the networks."""
+        return self.execution.device or "auto"
 
     @property
     def checked_waves(self) -> int:

@@ -9,8 +9,8 @@ from abtem.core import backend as abtem_backend
 from ase import Atoms
 from numpy.typing import NDArray
 
-from alloyscope.errors import ConfigError
 from alloyscope.imaging.box import Slab
+from alloyscope.microscope import gpu
 from alloyscope.microscope.settings import ImagingSection
 
 # FFTW_ESTIMATE, because measured FFTW plans, and with them the last bits of the waves, differ from run to run.
@@ -25,16 +25,22 @@ SETTINGS = {
 
 
 def device_for(device: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "gpu"]:
-    """Device for abTEM, which needs CuPy to use a GPU.
+    """Device for the engine abTEM, which needs CuPy to use a GPU.
 
     Raises:
-        ConfigError: a GPU is asked for, but there is no CuPy or no GPU.
+        ConfigError: abTEM can use no GPU, but one is asked for, or this job was given one.
     """
-    cupy = abtem_backend.cp  # type: ignore[attr-defined]
-    present = cupy is not None and cupy.cuda.is_available()
-    if device == "gpu" and not present:
-        raise ConfigError("execution.device: abTEM needs CuPy and a GPU it can use; install alloyscope[gpu] or use cpu")
-    return "gpu" if device != "cpu" and present else "cpu"
+    return "gpu" if gpu.chosen(device, _fault() is None, lambda: f"abTEM needs CuPy: {_fault()}") else "cpu"
+
+
+def reference_device(device: Literal["auto", "cpu", "gpu"]) -> Literal["cpu", "gpu"]:
+    """Device for the few waves with which others are compared: the CPU, too, where abTEM can use no GPU."""
+    return "cpu" if device == "cpu" or _fault() else "gpu"
+
+
+def _fault() -> str | None:
+    found = abtem_backend.cp is not None  # type: ignore[attr-defined]
+    return gpu.cupy_fault() or (None if found else "abTEM has not found it")
 
 
 class AbtemEngine:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from alloyscope.contracts import ABERRATIONS, Film, Structure, View, require
 from alloyscope.imaging import gates
-from alloyscope.imaging.abtem_engine import AbtemEngine, device_for
+from alloyscope.imaging.abtem_engine import AbtemEngine, device_for, reference_device
 from alloyscope.imaging.box import Slab, film_slab, slabs
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.microscope.arrays import CPU, Array, backend_for
@@ -35,6 +35,7 @@ def plain_optics(view: View) -> View:
         angular_spread_mrad=0.1,
         aperture_mrad=30.0,
         vibration_A=0.0,
+        drift_A=0.0,
         mtf_c1=1.0,
     )
 
@@ -154,7 +155,7 @@ def imager_for(imaging: ImagingSection, band: WaveBand | None = None, film: Film
 
 def finer_reference(imager: Imager) -> Imager:
     """Make an imager with abTEM on a twice finer grid, for the same campaign."""
-    engine = AbtemEngine(imager.imaging, device_for(imager.imaging.device), refine=2)
+    engine = AbtemEngine(imager.imaging, reference_device(imager.imaging.device), refine=2)
     return Imager(imager.imaging, engine, film=imager.film)
 
 

@@ -1,10 +1,10 @@
 """Tests of an image's counts against the noise of its camera, in closed form.
 
-The shot noise of a counting camera is white. A scintillator camera multiplies its spectrum by MTF². Readout noise and
-the rounding of counts are white. So the expected power is, in electrons² per pixel and with the mean number n̄ of
-electrons per pixel,
+The shot noise of a counting camera is white. A scintillator camera multiplies its spectrum by MTF². Readout noise, the
+rounding of counts and the pixels' own gains are white. So the expected power is, in electrons² per pixel and with the
+mean number n̄ of electrons per pixel,
 
-    P(k) = n̄ MTF²(k) + σ_readout² + σ_rounding²
+    P(k) = n̄ MTF²(k) + σ_readout² + σ_rounding² + σ_gains² (⟨n²⟩ + n̄)
 
 also for an image whose intensity varies: shot noise of different pixels is independent.
 """
@@ -38,14 +38,19 @@ def _radius(shape: tuple[int, ...]) -> Real:
     return radius
 
 
-def _white(view: View, detector: DetectorSection) -> float:
-    """Variance of readout noise and of rounding [electrons²], where the noise spreads over several counts."""
-    return view.readout_e**2 + 1 / 12 / detector.gain**2
+def _white(electrons: Real, view: View, detector: DetectorSection) -> Real:
+    """Variance of the pixels' gains, of readout noise and of rounding [electrons²], shape (y, x).
+
+    It holds where the noise spreads over several counts.
+    """
+    shot = electrons * _mtf2(view, detector, electrons.shape).mean()
+    white: Real = view.gain_map_rms**2 * (electrons**2 + shot) + view.readout_e**2 + 1 / 12 / detector.gain**2
+    return white
 
 
 def _whole_electrons(view: View, detector: DetectorSection) -> bool:
     """Whether the counts are a function of whole numbers of electrons, so that rounding is not random."""
-    return detector.camera == "counting" and view.readout_e == 0
+    return detector.camera == "counting" and view.readout_e == 0 and view.gain_map_rms == 0
 
 
 def _rounded(electrons: Real, gain: float) -> tuple[Real, Real]:
@@ -99,13 +104,13 @@ def p_values(counts: NDArray[np.uint16], electrons: Real, view: View, detector: 
         "mean"; "variance"; and "spectrum" for each ring of frequencies, from the innermost on.
     """
     if _whole_electrons(view, detector):
-        (mean, shot), white = _rounded(electrons, detector.gain), 0.0
+        (mean, shot), white = _rounded(electrons, detector.gain), np.zeros(electrons.shape)
     else:
-        mean, shot, white = electrons, electrons, _white(view, detector)
+        mean, shot, white = electrons, electrons, _white(electrons, view, detector)
     rest = (counts - float(detector.offset)) / detector.gain - mean
-    power = float(shot.mean()) * _mtf2(view, detector, rest.shape) + white
+    power = float(shot.mean()) * _mtf2(view, detector, rest.shape) + float(white.mean())
     ratio = np.abs(np.fft.fft2(rest)) ** 2 / rest.size / power
-    total = float(shot.mean()) + white
+    total = float(shot.mean() + white.mean())
     widening = float(((shot + white) ** 2).mean() + shot.mean() / 2) / total**2
     found = {
         "mean": float(2 * norm.sf(abs(rest.mean()) / np.sqrt(total / rest.size))),

@@ -138,7 +138,7 @@ def camera_image(intensity: Real, view: View, pixels: int, field_A: float) -> Re
 
     Args:
         intensity: Intensity in units of the beam, shape (n, n).
-        view: Vibration and MTF.
+        view: Vibration, drift and MTF.
         pixels: Camera pixels along each edge.
         field_A: Edge of the field of view [Å].
 
@@ -152,6 +152,11 @@ def camera_image(intensity: Real, view: View, pixels: int, field_A: float) -> Re
     spread = view.vibration_ratio**2 * np.eye(2) + (1 - view.vibration_ratio**2) * np.outer(direction, direction)
     spread *= view.vibration_A**2  # covariance of the image's position
     motion = np.exp(-2 * np.pi**2 * (spread[0, 0] * kx**2 + 2 * spread[0, 1] * kx * ky + spread[1, 1] * ky**2))
+    instants, weights = np.polynomial.legendre.leggauss(12)  # of the exposure, about its middle
+    along = kx * np.cos(view.drift_angle_rad) + ky * np.sin(view.drift_angle_rad)
+    motion = motion * sum(
+        0.5 * weight * np.cos(np.pi * view.drift_A * instant * along) for instant, weight in zip(instants, weights)
+    )
     nyquist_per_A = pixels / (2 * field_A)
     fallen = (np.hypot(kx, ky) / nyquist_per_A / (2 * view.mtf_c2)) ** view.mtf_c3
     mtf = (1 + view.mtf_c1 * fallen) / (1 + fallen)

@@ -17,7 +17,7 @@ from alloyscope.errors import ContractError, StoreError
 from alloyscope.ids import draw_value, rng_for
 from alloyscope.learn.task import Batch, Task
 from alloyscope.microscope.detector import expose
-from alloyscope.microscope.settings import DetectorSection
+from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.store.atomic import read_json
 from alloyscope.store.images import CLEAN, COUNTS, Stack
 from alloyscope.store.tables import read_table
@@ -175,10 +175,14 @@ class Images(Dataset[Batch]):
         self, clean: NDArray[np.float32], dose_e_per_A2: float, place: int, rng: np.random.Generator
     ) -> NDArray[np.uint16]:
         c1, c2, c3 = self.mtf[place].tolist()
+        readout_e = draw_value(self.detector.readout_e, rng)
+        gains = self.detector.gain_map_rms
+        gain_map_rms = draw_value(gains, rng) if gains else 0.0  # a draw would change the noise of earlier trainings
         return expose(
             clean,
             dose_e_per_A2=dose_e_per_A2,
-            readout_e=draw_value(self.detector.readout_e, rng),
+            readout_e=readout_e,
+            gain_map_rms=gain_map_rms,
             mtf_parameters=(c1, c2, c3),
             pixel_size_A=self.pixel_size_A,
             detector=self.detector,
@@ -219,8 +223,10 @@ class ImageData(LightningDataModule):
         seed: int = 0,
         loader_workers: int = 0,
         first_epoch: int = 0,
+        device: Device = "auto",
     ) -> None:
         super().__init__()
+        self.pinned = device != "cpu" and torch.cuda.is_available()
         self.released, self.task, self.detector = released, task, detector
         self.seed, self.loader_workers, self.first_epoch = seed, loader_workers, first_epoch
 
@@ -248,7 +254,7 @@ class ImageData(LightningDataModule):
             # The threads of zarr do not survive a fork.
             multiprocessing_context="forkserver" if self.loader_workers else None,
             persistent_workers=self.loader_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pinned,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -17,6 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from alloyscope.ids import seed_for
 from alloyscope.learn.task import Batch, Scale, Task
 from alloyscope.learn.tasks import TASKS
+from alloyscope.microscope import gpu
+from alloyscope.microscope.settings import Device
 
 WARM_UP = 0.1  # share of all optimiser steps over which the learning rate rises
 
@@ -137,10 +139,15 @@ def quiet_lightning() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def make_trainer(plugins: Sequence[Any] = (), **options: Any) -> Trainer:
-    """Make a trainer on one device, CPU or GPU, without a progress bar in a log file."""
+def make_trainer(device: Device = "auto", plugins: Sequence[Any] = (), **options: Any) -> Trainer:
+    """Make a trainer on one device, CPU or GPU, without a progress bar in a log file.
+
+    Raises:
+        ConfigError: torch can use no GPU, but one is asked for, or this job was given one.
+    """
+    gpu.chosen(device, gpu.torch_fault() is None, lambda: str(gpu.torch_fault()))
     return Trainer(
-        accelerator="auto",
+        accelerator="cpu" if device == "cpu" else "auto",  # auto takes a GPU of another kind, too
         devices=1,
         logger=False,
         enable_model_summary=False,

@@ -1,6 +1,5 @@
 """Array backends, with which the same code works on NumPy arrays and on CuPy arrays or torch tensors of a GPU."""
 
-import ctypes
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -10,7 +9,7 @@ import pyfftw
 import scipy.fft
 from numpy.typing import NDArray
 
-from alloyscope.errors import ConfigError
+from alloyscope.microscope import gpu
 
 Array = Any  # numpy.ndarray, cupy.ndarray or torch.Tensor, of which only the common methods are used
 
@@ -205,45 +204,26 @@ def torch_backend(device: str, batch: int = GPU_BATCH) -> Backend:
 
 
 @cache
-def driver_present() -> bool:
-    """Whether there is a CUDA driver; CuPy and torch are imported only if there is one."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-@cache
 def gpu_backend() -> Backend | None:
-    """Backend of a GPU with CuPy or else with torch; None when neither can use a GPU."""
-    if not driver_present():
-        return None
-    try:
-        import cupy
-    except ImportError:
-        pass
-    else:
-        if cupy.cuda.is_available():
-            return CupyBackend(cupy, GPU_BATCH)
-    import torch
+    """Backend of a GPU with CuPy or else with torch; None when neither can use a GPU.
 
-    return torch_backend("cuda") if torch.cuda.is_available() else None
+    CuPy and torch are imported only if there is a CUDA driver.
+    """
+    if gpu.cupy_fault() is None:
+        import cupy
+
+        return CupyBackend(cupy, GPU_BATCH)
+    return torch_backend("cuda") if gpu.torch_fault() is None else None
 
 
 def backend_for(device: Literal["auto", "cpu", "gpu"]) -> Backend:
     """Backend for the value of `execution.device`.
 
     Raises:
-        ConfigError: a GPU is asked for, but none is usable.
+        ConfigError: no GPU can be used, but one is asked for, or this job was given one.
     """
     found = None if device == "cpu" else gpu_backend()
-    if device == "gpu" and found is None:
-        raise ConfigError(
-            "execution.device: gpu is asked for, but neither CuPy nor torch finds a CUDA device; "
-            "install alloyscope[gpu] there, or use auto or cpu"
-        )
-    return found or CPU
+    return found if gpu.chosen(device, found is not None, gpu.images_fault) and found else CPU
 
 
 def fast_length(least: int) -> int:

@@ -1,4 +1,4 @@
-"""Camera: image vibration, MTF, pixels, dose and noise.
+"""Camera: vibration and drift of the image, MTF, pixels, dose, noise and gains.
 
 The point (x, y) of the field lies at column x/p − ½ and row y/p − ½ of the camera image (p: pixel size), for any grid
 of the wave. ASSUME the MTF describes only the scintillator or sensor: the pixel's aperture is included by the
@@ -34,6 +34,15 @@ def vibration_envelope(
     return backend.xp.exp(-2 * np.pi**2 * vibration_A**2 * (along**2 + ratio**2 * across**2))
 
 
+def drift_transfer(ky_per_A: Array, kx_per_A: Array, drift_A: Array, angle_rad: Array, backend: Backend) -> Array:
+    """Fourier transform of a path of length d at constant velocity: sin(π k∥ d) / (π k∥ d).
+
+    The path is centred on the image's position and runs along `angle_rad` from x towards y.
+    """
+    along = kx_per_A * backend.xp.cos(angle_rad) + ky_per_A * backend.xp.sin(angle_rad)
+    return backend.xp.sinc(along * drift_A)
+
+
 def _half_plane(size: int, field_A: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(k_y, k_x) of `rfft2` [1/Å], shapes (size, 1) and (1, size // 2 + 1)."""
     return frequencies(size, field_A)[:, None], np.fft.rfftfreq(size, field_A / size).astype(np.float64)[None, :]
@@ -57,7 +66,7 @@ def camera_image(
     Args:
         intensity: Intensity on the wave's grid in units of the beam, shape (batch, size, size), float32; may be
             overwritten.
-        views: Vibration and MTF of each image.
+        views: Vibration, drift and MTF of each image.
         pixels: Camera pixels along each edge.
         field_A: Edge of the field of view [Å].
         backend: Backend of `intensity`.
@@ -76,6 +85,8 @@ def camera_image(
     response = vibration_envelope(
         ky, kx, column("vibration_A"), column("vibration_ratio"), column("vibration_angle_rad"), backend
     )
+    if any(view.drift_A > 0 for view in views):
+        response = response * drift_transfer(ky, kx, column("drift_A"), column("drift_angle_rad"), backend)
     response = response * mtf(k / nyquist_per_A, column("mtf_c1"), column("mtf_c2"), column("mtf_c3"))
     spectrum = backend.rfft2(intensity) * response * backend.asarray(_pixel_mean(size, field_A, pixels))
     # The camera cannot distinguish frequencies that differ by a multiple of `pixels`: along y they are summed; along x
@@ -97,6 +108,7 @@ def expose(
     *,
     dose_e_per_A2: float,
     readout_e: float,
+    gain_map_rms: float,
     mtf_parameters: tuple[float, float, float],
     pixel_size_A: float,
     detector: DetectorSection,
@@ -106,17 +118,18 @@ def expose(
 
     A counting camera draws Poisson numbers with the expected image as mean. A scintillator camera also blurs the shot
     noise with the MTF: ASSUME the noise before the blur has the variance of the blurred mean, so that the expectation
-    is exactly `clean`. Then readout noise, gain and offset are applied, and counts are rounded and clipped to 0 …
-    65535.
+    is exactly `clean`. Then each pixel's own gain, readout noise, gain and offset are applied, and counts are rounded
+    and clipped to 0 … 65535. The map of the pixels' gains is drawn anew for each exposure (docs/decisions/0012).
 
     Args:
         clean: Expected intensity in units of the beam, shape (height, width).
         dose_e_per_A2: Electrons per area of the incident beam.
         readout_e: Standard deviation of the readout noise per pixel [electrons].
+        gain_map_rms: Standard deviation of the pixels' gains, which are log-normal with mean 1.
         mtf_parameters: c1, c2, c3 of the MTF; only a scintillator camera uses them.
         pixel_size_A: Pixel edge [Å].
         detector: Kind of camera, gain, offset.
-        rng: Random stream; draws run over row, column: first shot noise, then readout noise.
+        rng: Random stream; draws run over row, column: first shot noise, then gains, then readout noise.
 
     Returns:
         Counts, shape (height, width), uint16.
@@ -130,9 +143,18 @@ def expose(
     electrons = rng.poisson(mean).astype(np.float64)
     if detector.camera == "scintillator":
         electrons = mean + _blur(electrons - mean, mtf_parameters)
+    if gain_map_rms > 0:
+        electrons = electrons * gain_map(mean.shape, gain_map_rms, rng)
     if readout_e > 0:
         electrons = electrons + readout_e * rng.standard_normal(mean.shape)
     return np.clip(np.rint(detector.gain * electrons + detector.offset), 0, COUNT_MAX).astype(np.uint16)
+
+
+def gain_map(shape: tuple[int, ...], rms: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the gains of the pixels: log-normal, so above 0, independent, with mean 1 and standard deviation `rms`."""
+    sigma2 = np.log1p(rms**2)
+    gains: NDArray[np.float64] = np.exp(np.sqrt(sigma2) * rng.standard_normal(shape) - sigma2 / 2)
+    return gains
 
 
 def _blur(noise: NDArray[np.float64], parameters: tuple[float, float, float]) -> NDArray[np.float64]:

@@ -100,7 +100,7 @@ class ImagingSection(OverPreset):
 class OpticsSection(OverPreset):
     """Lens parameters, drawn for each image, with abTEM's names and signs. Defaults: docs/physics.md §3, `corrected`.
 
-    The angle of each astigmatic aberration and the direction of vibration are drawn uniformly. With
+    The angle of each astigmatic aberration and the directions of vibration and drift are drawn uniformly. With
     `defocus_from_scherzer`, the drawn defocus is added to the Scherzer defocus of the image's own C30
     (`units.scherzer_defocus_A`).
     """
@@ -128,6 +128,9 @@ class OpticsSection(OverPreset):
     aperture_mrad: PositiveDraw = 30.0
     vibration_A: NonNegativeDraw = (0.05, 0.4)  # standard deviation of the image's position in the widest direction
     vibration_ratio: FractionDraw = (0.3, 1.0)  # ASSUME; across / along that direction: 1 is round, 0 a line
+    # With a draw, the widths along two axes are drawn independently, and vibration_ratio is not used.
+    vibration_across_A: Annotated[NonNegativeDraw | None, LATER] = None
+    drift_A: Annotated[NonNegativeDraw, LATER] = 0.0  # path of the image during the exposure, at constant velocity
 
     @model_validator(mode="before")
     @classmethod
@@ -149,7 +152,8 @@ class OpticsSection(OverPreset):
 class DetectorSection(OverPreset):
     """Camera parameters, drawn for each image.
 
-    MTF(k) = (1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency.
+    MTF(k) = (1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency; with c1 = 1 it is 1
+    everywhere, whatever c2 and c3 are: a camera without MTF.
     """
 
     section: ClassVar[str] = "detector"
@@ -157,10 +161,11 @@ class DetectorSection(OverPreset):
     preset: PathText = "corrected"  # as imaging.preset
     camera: Camera = "counting"
     dose_e_per_A2: PositiveDraw = LogUniform(log_uniform=(1e2, 1e4))
-    mtf_c1: NonNegativeDraw = (0.0, 0.01)
+    mtf_c1: FractionDraw = (0.0, 0.01)
     mtf_c2: PositiveDraw = (0.3, 0.4)
     mtf_c3: PositiveDraw = (2.4, 2.6)
     readout_e: NonNegativeDraw = 0.0  # standard deviation per pixel
+    gain_map_rms: Annotated[FractionDraw, LATER] = 0.0  # standard deviation of the pixels' gains about 1, drawn anew
     gain: Positive = 1.0  # stored counts per electron
     offset: int = Field(0, ge=0)  # stored counts at zero electrons
 

@@ -36,13 +36,18 @@ def drawn_view(
         return value(name, (0.0, 2 * np.pi))
 
     shift = (-imaging.max_shift_A, imaging.max_shift_A)
-    names = OpticsSection.model_fields.keys() - {"preset", "defocus_from_scherzer"}
+    names = OpticsSection.model_fields.keys() - {"preset", "defocus_from_scherzer", "vibration_across_A"}
     drawn_optics: dict[str, Any] = {name: value(name, getattr(optics, name)) for name in names}
     if optics.defocus_from_scherzer:
         drawn_optics["defocus_A"] += scherzer_defocus_A(drawn_optics["C30_A"], imaging.voltage_kV)
+    drawn_optics["vibration_angle_rad"] = value("vibration_angle", (0.0, np.pi))
+    if optics.vibration_across_A is not None:
+        drawn_optics |= widest_first(drawn_optics, value("vibration_across_A", optics.vibration_across_A))
+    if drawn_optics["drift_A"] > 0:
+        drawn_optics["drift_angle_rad"] = value("drift_angle", (0.0, np.pi))
     drawn_detector: dict[str, Any] = {
         name: value(name, getattr(detector, name))
-        for name in ("dose_e_per_A2", "mtf_c1", "mtf_c2", "mtf_c3", "readout_e")
+        for name in ("dose_e_per_A2", "mtf_c1", "mtf_c2", "mtf_c3", "readout_e", "gain_map_rms")
     }
     angles: dict[str, Any] = {f"phi{n}{m}_rad": angle(f"phi{n}{m}") for n, m in ABERRATIONS if m}
     return View(
@@ -51,12 +56,22 @@ def drawn_view(
         engine=imaging.engine,
         rotation=rotation(particle, view, seed),
         shift_A=(value("shift_y", shift), value("shift_x", shift)),
-        vibration_angle_rad=value("vibration_angle", (0.0, np.pi)),
         **drawn_optics,
         **drawn_detector,
         **angles,
         **film_of(imaging.film, value),
     )
+
+
+def widest_first(drawn: dict[str, Any], across_A: float) -> dict[str, Any]:
+    """Two independent widths of vibration as fields of View, whose direction is that of the wider one."""
+    along_A, angle_rad = drawn["vibration_A"], drawn["vibration_angle_rad"]
+    narrow_A, wide_A = sorted((along_A, across_A))
+    return {
+        "vibration_A": wide_A,
+        "vibration_ratio": narrow_A / wide_A if wide_A > 0 else 1.0,
+        "vibration_angle_rad": angle_rad if along_A >= across_A else (angle_rad + np.pi / 2) % np.pi,
+    }
 
 
 def film_of(film: FilmSection, value: Callable[[str, Draw], float]) -> dict[str, Any]:

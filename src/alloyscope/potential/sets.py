@@ -114,7 +114,7 @@ def parameter_set(name: str) -> ParameterSet:
 
 
 class PotentialSection(Section):
-    set: PathText = "AgCo"
+    set: PathText = "AgCo-orleans"
     n_r: int = Field(2000, ge=500, le=20_000)
     n_rho: int = Field(50_000, ge=50_000)
     rho_max_eV2: Positive = 300.0  # docs/physics.md §1: 12 neighbours at 0.85 r0 give at most 133 eV²

@@ -217,11 +217,9 @@ def property_checks(parameters: ParameterSet, table: Evaluate, formula: Evaluate
 
 
 def packaged_clusters(parameters: ParameterSet) -> dict[str, Any] | None:
-    """The reference clusters in the package, if they belong to this set."""
-    reference: dict[str, Any] = json.loads(
-        (files("alloyscope") / "data" / "reference" / "sma_clusters.json").read_text()
-    )
-    return reference if reference["set"] == parameters.name else None
+    """The reference clusters of this set in the package; None when it has none."""
+    found = (json.loads(entry.read_text()) for entry in (files("alloyscope") / "data" / "reference").iterdir())
+    return next((reference for reference in found if reference["set"] == parameters.name), None)
 
 
 def read_clusters(path: Path, parameters: ParameterSet) -> dict[str, Any]:

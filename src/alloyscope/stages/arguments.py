@@ -3,11 +3,12 @@
 import argparse
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from alloyscope.config.model import Config
 from alloyscope.config.read import parse
 from alloyscope.errors import ConfigError
+from alloyscope.microscope.settings import Device
 from alloyscope.sections import Section, parse_section
 
 S = TypeVar("S", bound=Section)
@@ -40,6 +41,11 @@ def add_section(parser: argparse.ArgumentParser, name: str, model: type[Section]
         metavar="JSON",
         help=f"section `{name}` of the config as JSON; '{{}}' for its defaults",
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    words = "device that computes (default: auto, a GPU if there is one)"
+    parser.add_argument("--device", choices=get_args(Device), help=words)
 
 
 def whole_config(text: str) -> Config:

@@ -21,8 +21,9 @@ from alloyscope.learn import metrics
 from alloyscope.learn.data import ImageData, read_released
 from alloyscope.learn.model import Learner, make_trainer, quiet_lightning, trained_learner
 from alloyscope.learn.tasks import TASKS
-from alloyscope.microscope.settings import DetectorSection
+from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.progress import log
+from alloyscope.stages.arguments import add_device
 from alloyscope.store.atomic import write_json, writing
 from alloyscope.store.checkpoints import load_checkpoint
 from alloyscope.store.tables import Columns, write_table
@@ -36,7 +37,7 @@ IMAGE: Columns = {
 }
 
 
-def run(*, task: str, dataset: Path, checkpoint: Path, out: Path) -> None:
+def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device | None = None) -> None:
     """Evaluate one checkpoint.
 
     Args:
@@ -44,9 +45,11 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path) -> None:
         dataset: dataset.json of the image set.
         checkpoint: best.ckpt.
         out: Folder of predictions and scores.
+        device: Device that runs the network (default: auto).
 
     Raises:
-        ConfigError: the checkpoint belongs to another task.
+        ConfigError: the checkpoint belongs to another task, or there is no GPU that is asked for or that this job was
+            given.
         GateError: the network has seen a test particle.
         StoreError: an input is missing or damaged, or an output cannot be written.
     """
@@ -59,9 +62,10 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path) -> None:
     tested = released.rows("test").reset_index(drop=True)
     own = pd.concat([released.rows("train"), released.rows("validation")])["particle"]
     metrics.check_separation({*card.seen, *own.tolist()}, set(tested["particle"].tolist()))
-    data = ImageData(released, record, DetectorSection.model_validate(card.detector))
+    used = device or "auto"
+    data = ImageData(released, record, DetectorSection.model_validate(card.detector), device=used)
     log(f"{task}: scoring {len(tested)} images of {tested['particle'].nunique()} particles with {checkpoint}")
-    read = predict(learner, data)
+    read = predict(learner, data, used)
     require(np.array_equal(read.pop("row"), tested["image"]), "predictions must come in the order of the table")
 
     table = tested[list(IMAGE)].assign(**record.table(tested, read))
@@ -82,10 +86,10 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path) -> None:
     log(f"{task}: " + ", ".join(f"{shown.name} {scores[shown.name]:.3g}" for shown in record.shown))
 
 
-def predict(learner: Learner, data: ImageData) -> dict[str, NDArray[np.float64]]:
+def predict(learner: Learner, data: ImageData, device: Device = "auto") -> dict[str, NDArray[np.float64]]:
     """Predictions for every test image in table order, and the images' rows; each array has shape (n,)."""
     with quiet_lightning():
-        batches = make_trainer(enable_checkpointing=False).predict(learner, dataloaders=data.loader("test"))
+        batches = make_trainer(device, enable_checkpointing=False).predict(learner, dataloaders=data.loader("test"))
     assert batches is not None
     read: list[dict[str, torch.Tensor]] = batches  # type: ignore[assignment]
     return {name: torch.cat([batch[name] for batch in read]).cpu().numpy() for name in read[0]}
@@ -118,4 +122,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=list(TASKS), required=True)
     parser.add_argument("--dataset", type=Path, required=True, metavar="FILE", help="dataset.json of the image set")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="best.ckpt of the training")
+    add_device(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of predictions and scores")

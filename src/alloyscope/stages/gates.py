@@ -143,7 +143,7 @@ def sampled(valid: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
 def whole_rows(folder: Path, places: Sequence[int], shard: store.ShardShape) -> pd.DataFrame:
     """Read every column of the images at these places in the arrays, in the order of the places."""
     chunks = sorted({place // shard.images for place in places})
-    tables = [read_table(folder / table_name(chunk)) for chunk in chunks or [0]]
+    tables = [store.with_later_columns(read_table(folder / table_name(chunk))) for chunk in chunks or [0]]
     return pd.concat(tables).set_index("image", drop=False).loc[list(places)]
 
 

@@ -27,10 +27,10 @@ from alloyscope.learn.model import Card, Learner, make_trainer, new_learner, qui
 from alloyscope.learn.networks import PIXEL_MULTIPLE
 from alloyscope.learn.task import Task
 from alloyscope.learn.tasks import TASKS
-from alloyscope.microscope.settings import DetectorSection
+from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.progress import log
 from alloyscope.sections import parse_section
-from alloyscope.stages.arguments import add_section, content
+from alloyscope.stages.arguments import add_device, add_section, content
 from alloyscope.store.atomic import digest, refused, write_json, write_text
 from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
 
@@ -127,9 +127,10 @@ def make_card(seed: int, task: Task, detector: DetectorSection, data: ImageData,
     )
 
 
-def fit(learner: Learner, data: ImageData, out: Path, resume: bool) -> None:
+def fit(learner: Learner, data: ImageData, out: Path, resume: bool, device: Device) -> None:
     with quiet_lightning():
         trainer = make_trainer(
+            device,
             max_epochs=learner.task.epochs,
             enable_checkpointing=True,
             callbacks=[Keeper(out, learner.card.task)],
@@ -162,6 +163,7 @@ def run(
     detector: DetectorSection,
     loader_workers: int,
     out: Path,
+    device: Device | None = None,
 ) -> None:
     """Train one network.
 
@@ -173,9 +175,11 @@ def run(
         detector: Distributions of dose and camera parameters, for fresh noise.
         loader_workers: Number of processes that read images.
         out: Folder of this run.
+        device: Device that trains (default: auto).
 
     Raises:
-        ConfigError: the settings are faulty, the images do not fit the network, or the loss is not finite.
+        ConfigError: the settings are faulty, the images do not fit the network, the loss is not finite, or there is no
+            GPU that is asked for or that this job was given.
         ContractError: a split is empty, or a label is missing.
         StoreError: an input is missing or damaged, or an output cannot be written.
     """
@@ -185,7 +189,8 @@ def run(
     shape = released.clean.shape
     if any(edge % PIXEL_MULTIPLE for edge in shape[1:]):
         raise ConfigError(f"imaging.pixels must be a multiple of {PIXEL_MULTIPLE} to train on; got {shape[1:]}")
-    data = ImageData(released, record, detector, seed=seed, loader_workers=loader_workers)
+    used = device or "auto"
+    data = ImageData(released, record, detector, seed=seed, loader_workers=loader_workers, device=used)
     card = make_card(seed, record, detector, data, released)
     checkpoint = resumable(out / LAST, card.digest)
     if checkpoint is None:
@@ -193,7 +198,7 @@ def run(
     else:
         data.first_epoch = checkpoint["epoch"] + 1
     if data.first_epoch < record.epochs:
-        fit(new_learner(card), data, out, resume=checkpoint is not None)
+        fit(new_learner(card), data, out, resume=checkpoint is not None, device=used)
     finish(out, card, released, watch)
 
 
@@ -250,4 +255,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of processes that read images",
     )
+    add_device(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this run")

@@ -1,9 +1,10 @@
 """The finished chunks of a stage, and checks of their files and particles against their manifests."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -134,6 +135,7 @@ def rows_in(
     columns: Collection[str],
     views: int = 1,
     beside: Collection[str] = (),
+    later: Mapping[str, float] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Read the table of a chunk: `views` rows for every particle of its manifest, in order.
 
@@ -144,6 +146,7 @@ def rows_in(
         columns: Columns of the table.
         views: Number of rows of each particle.
         beside: Files that the manifest lists beside the table.
+        later: Columns that tables of earlier versions lack, with their values there.
 
     Raises:
         StoreError: files, columns or rows differ from these.
@@ -155,6 +158,7 @@ def rows_in(
             f"{mend}"
         )
     rows = read_table(path)
+    rows = rows.assign(**{name: value for name, value in later.items() if name not in rows})
     first = manifest.chunk * capacity
     particles = np.array([slot.particle for slot in manifest.slots], np.int64)
     valid = np.array([slot.valid for slot in manifest.slots], bool)

@@ -56,6 +56,8 @@ CHUNK_COLUMNS: Columns = {
     "reason": "string",
     **VIEW_COLUMNS,
 }
+# Columns that tables of earlier versions lack, with the values of their images, in which this did not exist.
+LATER_COLUMNS = {"drift_A": 0.0, "drift_angle_rad": 0.0, "gain_map_rms": 0.0}
 
 
 @dataclass(frozen=True)
@@ -317,9 +319,15 @@ def views_table(views: Sequence[View]) -> pd.DataFrame:
     return pd.DataFrame(columns).astype(dict(VIEW_COLUMNS))
 
 
+def with_later_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of an earlier version with the columns that it lacks."""
+    return table.assign(**{name: value for name, value in LATER_COLUMNS.items() if name not in table})
+
+
 def views_of(table: pd.DataFrame) -> list[View]:
     """Views of table rows: the inverse of `views_table`."""
     views = []
+    table = with_later_columns(table)
     for record in table[list(VIEW_COLUMNS)].to_dict("records"):
         values: dict[str, Any] = {str(name): value for name, value in record.items()}
         vectors = {name: tuple(values.pop(column) for column in columns) for name, columns in VECTORS.items()}
