@@ -155,7 +155,7 @@ def test_orleans_2026_has_the_defocus_of_its_own_exit_plane() -> None:
     drawn = drawn_view(0, 0, imaging, optics, DetectorSection(preset="orleans-2026"), seed=3)
     rng = np.random.default_rng(5)
     structure = Structure(("Ag",) * 20 + ("Co",) * 20, rng.uniform(-8, 8, (40, 3)))
-    (slab,) = slabs([structure], drawn, imaging.field_A)
+    (slab,) = slabs([structure], drawn, imaging)
     lowest_A = slab.positions_A[:, 2].max()  # the beam runs along +z
     exit_A = slab.height_A - lowest_A + slab.slice_A / 2  # atoms lie half a slice lower in their box
     assert exit_A == pytest.approx(MARGIN_A)

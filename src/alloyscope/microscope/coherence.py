@@ -35,7 +35,8 @@ from alloyscope.microscope.arrays import Array, Backend
 from alloyscope.microscope.optics import Lens, Phase, aberrations, column, intensity_grid
 
 RESIDUAL = 5e-5  # share of the beam; errors of images then stay below 0.03 % of the beam (benchmarks/coherence.py)
-NOTHING = 1e-9
+NOTHING = 1e-9  # share of the beam
+LEAST = 1e-20
 NODES, WEIGHTS = np.polynomial.hermite.hermgauss(7)  # tilts at the aperture's edge
 FARTHEST = float(NODES.max())
 
@@ -152,7 +153,7 @@ def coherent_transfers(
     strength = abs(passed)
     turned = linear * passed * xp.exp(-1j * phase.chi)
     size = abs(turned)
-    unit = xp.where(size > 0, turned / (size + (size == 0)), xp.exp(-1j * phase.chi))
+    unit = xp.where(size > LEAST, turned / xp.clip(size, LEAST, None), xp.exp(-1j * phase.chi))
 
     rows = backend.asarray(np.arange(len(views)))
     pattern = abs(linear)  # of the beam
@@ -162,9 +163,10 @@ def coherent_transfers(
     weight = power * strength**2
     active = backend.ones((len(views), 1), "float32")
     while True:
-        left = (missing * weight).sum(1)[:, None]
-        # What is left out of the first image belongs to a further one: it does not interfere with the beam.
-        goes_on = (left > (RESIDUAL if found else NOTHING)) * active
+        if found:
+            goes_on = ((missing * weight).sum(1)[:, None] > RESIDUAL) * active
+        else:  # what is left out of the first image belongs to a further one: it does not interfere with the beam
+            goes_on = ((power * (trace - (pattern * strength) ** 2)).sum(1)[:, None] > NOTHING) * active
         sign = 1 - 2.0 * (pattern < 0)
         last = sign * xp.sqrt(xp.clip(trace - used, 0, None))
         yield unit * (active * xp.where(goes_on > 0, pattern * strength, last))
