@@ -147,12 +147,12 @@ STAGES: dict[str, Stage] = {
             needed=_shows_film,
         ),
         Stage(
-            *("hrtem", "imaging chunk", f"hrtem/{CHUNK}", 3),
+            *("hrtem", "imaging chunk", f"hrtem/{CHUNK}", 4),
             made_from=SEED | _sections("imaging", "optics", "detector"),
             after=("md", "files", "film"),
         ),
         Stage(
-            *("gates", "campaign", "hrtem/gates.json", 1),
+            *("gates", "campaign", "hrtem/gates.json", 2),
             made_from=SEED | _section("imaging") | {"sample": lambda config: config.dataset.gated_images},
             after=("hrtem", "structures", "film"),
         ),
