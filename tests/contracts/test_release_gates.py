@@ -20,7 +20,7 @@ from alloyscope.microscope import views
 from alloyscope.microscope.settings import OpticsSection
 from alloyscope.stages import gates
 from alloyscope.store.atomic import checksum
-from tests.stages.synthetic_md import IMAGING, PER_CHUNK, SEED, labels_table, make_chunk, write_md_chunk
+from tests.stages.synthetic_md import IMAGING, PER_CHUNK, SEED, labels_table, make_chunk, rotating, write_md_chunk
 
 CHUNKS = 2
 Plant = Callable[[Path, pytest.MonkeyPatch], None]
@@ -80,6 +80,16 @@ def test_sound_campaign_passes_every_gate(campaign: Path) -> None:
     values = {row["gate"]: row["value"] for row in found["gates"]}
     assert 0.3 < values["species swapped"] < 0.8
     assert values["slices halved"] < 0.03
+
+
+def test_campaign_of_rotating_particles_passes(tmp_path: Path) -> None:
+    """The gates read the snapshots as `hrtem` did."""
+    for chunk in range(CHUNKS):
+        write_md_chunk(tmp_path / "structures", chunk, snapshots=3, moved=rotating)
+        make_chunk(tmp_path, chunk)
+    labels_table(CHUNKS * PER_CHUNK).to_parquet(tmp_path / "structures" / "structures.parquet")
+    values = {row["gate"]: row["value"] for row in examine(tmp_path)["gates"]}
+    assert values["stored image against remade one"] < 1e-3
 
 
 def change_structures(campaign: Path, old: str, new: str) -> None:

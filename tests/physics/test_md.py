@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from alloyscope.config.model import MdSection
 from alloyscope.contracts import Particle
@@ -86,14 +87,27 @@ def test_verdict_names_what_is_wrong():
     assert "largest cluster holds 75%" in str(
         checks.verdict(snapshots_A=chain, temperature_K=300, min_cluster_fraction=0.95, **common)
     )
-    # 3n - 3 = 9 degrees of freedom, 20 samples: σ = 300 √(2/9/20) = 31.6 K
-    assert checks.verdict(snapshots_A=chain, temperature_K=390, min_cluster_fraction=0.5, **common) is None
-    assert "not within 94.9 K of 300 K" in str(
-        checks.verdict(snapshots_A=chain, temperature_K=400, min_cluster_fraction=0.5, **common)
-    )
+    # 3n - 3 = 9 degrees of freedom, 20 samples: σ = 300 √(2/9/20) = 31.6 K, and 3.891 σ = 123.0 K
+    for temperature_K in (178, 422):
+        verdict = checks.verdict(snapshots_A=chain, temperature_K=temperature_K, min_cluster_fraction=0.5, **common)
+        assert verdict is None
+    for temperature_K in (176, 424):
+        assert "not within 123.0 K of 300 K" in str(
+            checks.verdict(snapshots_A=chain, temperature_K=temperature_K, min_cluster_fraction=0.5, **common)
+        )
     assert "not finite" in str(
         checks.verdict(snapshots_A=chain * np.nan, temperature_K=300, min_cluster_fraction=0.5, **common)
     )
+
+
+@pytest.mark.parametrize("n_atoms", [60, 300, 1000])
+def test_one_good_run_in_ten_thousand_is_refused_for_its_temperature(n_atoms: int):
+    """In closed form: ν T̄/T has the χ² distribution with ν = (3n − 3) · sampled/damp degrees of freedom."""
+    sampled_ps, damp_ps, freedom = 20.0, 1.0, (3 * n_atoms - 3) * 20
+    bound_K = checks.temperature_bound_K(300.0, n_atoms, sampled_ps, damp_ps)
+    above, below = 1 + bound_K / 300, 1 - bound_K / 300
+    refused = chi2.sf(freedom * above, freedom) + chi2.cdf(freedom * below, freedom)
+    assert refused == pytest.approx(1e-4, rel=0.1)
 
 
 @pytest.mark.parametrize(("temperature_K", "timestep_fs"), [(7500, 1), (4000, 2), (2000, 3), (1000, 4)])

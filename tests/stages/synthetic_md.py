@@ -1,10 +1,13 @@
 """md chunks made by hand: small icosahedra, one of them failed, with true manifests."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from ase.cluster import Icosahedron
+from scipy.spatial.transform import Rotation
 
 from alloyscope.campaign.particles import split_of
 from alloyscope.config.model import Config, SplitsSection
@@ -41,10 +44,25 @@ def icosahedron(particle: int, snapshots: int = 1) -> list[Structure]:
     ]
 
 
-def write_md_chunk(folder: Path, chunk: int, failed: tuple[int, ...] = (FAILED,), snapshots: int = 1) -> None:
+def rotating(snapshots: list[Structure]) -> list[Structure]:
+    """Each snapshot rotated by 10° and shifted by 0.3 Å against the one before."""
+    return [
+        replace(each, positions_A=Rotation.from_rotvec([0.0, 0.1745 * k, 0.0]).apply(each.positions_A) + 0.3 * k)
+        for k, each in enumerate(snapshots)
+    ]
+
+
+def write_md_chunk(
+    folder: Path,
+    chunk: int,
+    failed: tuple[int, ...] = (FAILED,),
+    snapshots: int = 1,
+    moved: Callable[[list[Structure]], list[Structure]] = list,
+) -> None:
+    """Write the particles of a chunk; `moved` changes the snapshots of each."""
     numbers = range(chunk * PER_CHUNK, (chunk + 1) * PER_CHUNK)
     name = manifest_name(chunk).replace(".json", ".extxyz")
-    frames = [frame for number in numbers if number not in failed for frame in icosahedron(number, snapshots)]
+    frames = [frame for number in numbers if number not in failed for frame in moved(icosahedron(number, snapshots))]
     write_text(folder / name, to_text(frames) if frames else "")
     slots = tuple(Slot(n, n not in failed, "two clusters" if n in failed else None) for n in numbers)
     Manifest("md", chunk, "0" * 16, slots, {name: checksum(folder / name)}, {}, {}).write(folder / manifest_name(chunk))

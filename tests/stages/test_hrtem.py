@@ -22,7 +22,7 @@ from alloyscope.store.images import COUNTS, ShardShape, read_images, shard_name,
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.structures import film_text, read_structures, to_text
 from alloyscope.store.tables import read_table
-from tests.stages.synthetic_md import DETECTOR, FAILED, IMAGING, OPTICS, SEED, make_chunk, write_md_chunk
+from tests.stages.synthetic_md import DETECTOR, FAILED, IMAGING, OPTICS, SEED, make_chunk, rotating, write_md_chunk
 
 SHARD = ShardShape(capacity=2, views=2, pixels=32)
 
@@ -232,6 +232,18 @@ def test_every_view_averages_its_own_snapshots(tmp_path: Path) -> None:
     assert len(set(shown)) > 1
     with pytest.raises(StoreError, match=r"p0000000: has 4 snapshots, imaging\.snapshots_per_image asks for 5"):
         make_chunk(tmp_path, 0, imaging=IMAGING.model_copy(update={"snapshots_per_image": 5}))
+
+
+def test_a_rotating_particle_is_imaged_as_one_that_stands_still(tmp_path: Path) -> None:
+    """The files keep what was simulated; its rotation and drift do not reach the image."""
+    clean = []
+    for motion in (list, rotating):
+        write_md_chunk(tmp_path / "structures", 0, snapshots=3, moved=lambda each, motion=motion: motion([each[0]] * 3))
+        make_chunk(tmp_path, 0)
+        clean.append(images(tmp_path, 0, "clean").astype(float)[:2])
+    stored = read_structures(tmp_path / "structures" / "chunk-000000.extxyz")
+    assert np.abs(stored[2].positions_A - stored[0].positions_A).max() > 1
+    assert np.abs(clean[1] - clean[0]).max() <= 2**-10  # one step of float16 above intensity 1
 
 
 def write_film(path: Path) -> Path:

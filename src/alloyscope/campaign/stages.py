@@ -147,7 +147,7 @@ STAGES: dict[str, Stage] = {
             needed=_shows_film,
         ),
         Stage(
-            *("hrtem", "imaging chunk", f"hrtem/{CHUNK}", 3),
+            *("hrtem", "imaging chunk", f"hrtem/{CHUNK}", 4),
             made_from=SEED | _sections("imaging", "optics", "detector"),
             after=("md", "files", "film"),
         ),

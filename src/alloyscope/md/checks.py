@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+from scipy.special import ndtri
 
 Positions = NDArray[np.float64]
 
 FEWEST_ATOMS = 13  # an atom and its shell, the same limit as for simulated particles
 OVERLAP_A = 1.5  # ASSUME no metal bond is shorter: this is 0.6 of the shortest r0, where the repulsion is strong
+FALSE_ALARM = 1e-4  # probability that the temperature of a good run is refused; a refused run is made again
 NEIGHBOUR_A = 3.6  # ASSUME between the first and second shell of Ag (2.89, 4.09 Å), and so of Au, Cu and Co
 
 
@@ -63,6 +65,16 @@ def temperature_error_K(temperature_K: float, n_atoms: int, sampled_ps: float, d
     return float(temperature_K * np.sqrt(2 / (3 * n_atoms - 3) / independent))
 
 
+def temperature_bound_K(temperature_K: float, n_atoms: int, sampled_ps: float, damp_ps: float) -> float:
+    """Deviation of the mean temperature that a good run exceeds with the probability `FALSE_ALARM` [K].
+
+    The mean is nearly normal: it is that of (3n − 3) · sampled/damp squares. A normal variable is further than 3.89
+    standard errors from its mean, on either side, once in ten thousand times.
+    """
+    quantile = -float(ndtri(FALSE_ALARM / 2))
+    return quantile * temperature_error_K(temperature_K, n_atoms, sampled_ps, damp_ps)
+
+
 def verdict(
     *,
     snapshots_A: NDArray[np.float64],
@@ -79,7 +91,7 @@ def verdict(
     fraction = min(float(largest_cluster(frame).mean()) for frame in snapshots_A)
     if fraction < min_cluster_fraction:
         return f"largest cluster holds {fraction:.0%} of the atoms, below {min_cluster_fraction:.0%}"
-    error_K = temperature_error_K(target_K, snapshots_A.shape[1], sampled_ps, damp_ps)
-    if abs(temperature_K - target_K) > 3 * error_K:
-        return f"mean temperature {temperature_K:.1f} K is not within {3 * error_K:.1f} K of {target_K:g} K"
+    bound_K = temperature_bound_K(target_K, snapshots_A.shape[1], sampled_ps, damp_ps)
+    if abs(temperature_K - target_K) > bound_K:
+        return f"mean temperature {temperature_K:.1f} K is not within {bound_K:.1f} K of {target_K:g} K"
     return None

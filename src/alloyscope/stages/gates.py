@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.campaign.snapshots import imaged_snapshots
 from alloyscope.contracts import Structure
 from alloyscope.errors import GateError, StoreError
 from alloyscope.ids import chunk_name, rng_for
@@ -28,7 +29,7 @@ from alloyscope.progress import log, progress
 from alloyscope.stages.arguments import add_section
 from alloyscope.store import images as store
 from alloyscope.store.atomic import write_json
-from alloyscope.store.chunks import finished, snapshots_in, table_name
+from alloyscope.store.chunks import finished, table_name
 from alloyscope.store.manifests import Manifest, manifest_name
 from alloyscope.store.structures import read_film
 from alloyscope.store.tables import read_table
@@ -148,13 +149,13 @@ def whole_rows(folder: Path, places: Sequence[int], shard: store.ShardShape) -> 
 
 
 def read_particle(folder: Path, particle: int, md_capacity: int) -> Sequence[Structure]:
-    """Read the snapshots of one particle.
+    """Read the snapshots of one particle, as `hrtem` images them.
 
     Raises:
         StoreError: the chunk's files differ from its manifest, or do not hold the particle.
     """
     manifest = Manifest.read(folder / manifest_name(particle // md_capacity))
-    if frames := snapshots_in(manifest, folder).get(particle):
+    if frames := imaged_snapshots(manifest, folder).get(particle):
         return frames
     raise StoreError(
         f"{folder / manifest_name(manifest.chunk)}: holds no structure of particle {particle}, of which there are "

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.campaign.snapshots import imaged_snapshots
 from alloyscope.campaign.stages import RECIPES
 from alloyscope.contracts import Structure, View
 from alloyscope.errors import ConfigError, GateError, StoreError, at_particle
@@ -34,7 +35,7 @@ from alloyscope.progress import log, progress
 from alloyscope.stages.arguments import add_section
 from alloyscope.store import images as store
 from alloyscope.store.atomic import checksum, digest
-from alloyscope.store.chunks import read_all, require_particles, snapshots_in, table_name
+from alloyscope.store.chunks import read_all, require_particles, table_name
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import read_film
 from alloyscope.store.tables import write_table
@@ -85,7 +86,7 @@ def run(
     sources = read_all(structures, md_chunks)
     slots = [slot for source in sources for slot in source.slots]
     require_particles(slots, chunk, capacity, structures)
-    snapshots = {number: each for source in sources for number, each in snapshots_in(source, structures).items()}
+    snapshots = {number: each for source in sources for number, each in imaged_snapshots(source, structures).items()}
     views = planned_views(slots, snapshots, imaging, optics, detector, seed)
     outside = outside_field(views, snapshots, imaging)
     snapshots = {particle: frames for particle, frames in snapshots.items() if particle not in outside}
