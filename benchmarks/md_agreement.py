@@ -20,7 +20,7 @@ UNITS = {
     "d_com_over_Rg": "",
     "eta": "",
     "radial_segregation": "Å",
-    "warren_cowley_alpha": "",
+    "warren_cowley_bond_ends": "",
 }
 LIKELY_LARGEST = 2.8  # 95 % of the time the largest of ten standard normal numbers is below: (1 − 2Φ(−z))¹⁰ = 0.95
 
@@ -72,7 +72,7 @@ def describe(lmp: object, structure: Structure, system: System) -> dict[str, flo
         "d_com_over_Rg": order.centre_distance_A(body) / body.radius_of_gyration_A,
         "eta": order.eta(body),
         "radial_segregation": order.radial_segregation_A(body),
-        "warren_cowley_alpha": order.Bonds.of(body).warren_cowley,
+        "warren_cowley_bond_ends": order.Bonds.of(body).warren_cowley,
     }
 
 

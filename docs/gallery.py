@@ -27,7 +27,7 @@ def main(folder: Path, out: Path) -> None:
             low, high = np.quantile(image, (0.002, 0.998))
             axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             axes.set_axis_off()
-        kind = WORDS[str(row["ordering"])]
+        kind = WORDS.get(str(row["ordering"]), "no label")
         panels[0, column].set_title(f"{kind}, {row['n_first']} {first} + {row['n_second']} {second}", fontsize=9)
         panels[1, column].set_title(f"{row['dose_e_per_A2']:.0f} e/Å²", fontsize=9)
     figure.savefig(out, dpi=90)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from alloyscope.errors import ContractError
 
 Engine = Literal["batched", "abtem"]
-Ordering = Literal["core_shell", "janus"]
+Ordering = Literal["core_shell", "janus", "other"]  # other: neither of the two
 Split = Literal["train", "validation", "calibration", "test"]
 OWN = "file"  # the protocol of a user's structure that names no known protocol
 

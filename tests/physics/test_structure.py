@@ -16,7 +16,6 @@ from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.structure import order, shape, statistics
 from alloyscope.structure.neighbours import CLASSES, Inherent, shell_cutoff_A
-from alloyscope.structure.settings import LabelsSection
 from alloyscope.structure.shape import Nanoparticle
 
 AGCO = parameter_set("AgCo")
@@ -92,7 +91,7 @@ def test_two_separate_halves():
     bonds = order.Bonds.of(halves)
     assert bonds == order.Bonds(12, 12, 0)
     assert bonds.mixing == 1.0
-    assert bonds.warren_cowley == 1.0
+    assert bonds.warren_cowley == order.warren_cowley(halves) == 1.0
     assert order.radial_segregation_A(halves) == pytest.approx(0, abs=1e-12)
 
 
@@ -104,19 +103,40 @@ def test_layers_of_l10_around_one_atom():
     assert bonds == order.Bonds(4, 8, 24)
     assert bonds.mixing == pytest.approx(-1 / 3)
     assert bonds.warren_cowley == pytest.approx(1 - 24 * 72 / (32 * 40))
+    # 24 of the 2 · 4 + 24 neighbours of first-species atoms are unlike; 8 of 13 atoms are of the second species
+    assert order.warren_cowley(ordered) == pytest.approx(1 - (24 / 32) / (8 / 13))
 
 
 def test_large_l10_block_approaches_the_bulk_value():
     positions = fcc_ball(6.0)
     ordered = body(positions, np.round(positions[:, 2] * math.sqrt(2)).astype(int) % 2 == 0)
     assert order.Bonds.of(ordered).warren_cowley == pytest.approx(-1 / 3, abs=0.03)
+    assert order.warren_cowley(ordered) == pytest.approx(-1 / 3, abs=0.03)
 
 
 def test_random_particle_has_no_order():
     positions = fcc_ball(6.0)
     mixed = body(positions, np.random.default_rng(1).random(len(positions)) < 0.3)
     assert order.Bonds.of(mixed).warren_cowley == pytest.approx(0, abs=0.05)
+    assert order.warren_cowley(mixed) == pytest.approx(0, abs=0.05)
     assert order.Bonds.of(mixed).mixing == pytest.approx(1 - 4 * 0.3 * 0.7, abs=0.05)
+
+
+def test_shares_of_atoms_and_of_bond_ends_differ_at_a_surface():
+    """Icosahedron of 13: the core is 1 of 13 atoms and has 12 of 84 bond ends; 12 of the others' 72 are unlike."""
+    core = body(icosahedron(), [False] + 12 * [True])
+    assert order.warren_cowley(core) == pytest.approx(1 - (12 / 72) / (1 / 13))
+    assert order.Bonds.of(core).warren_cowley == pytest.approx(1 - (12 / 72) / (1 / 7))
+
+
+def test_one_cutoff_for_all_pairs():
+    """3.1 Å lies beyond Co–Co's own reach of 3.02 Å, and within the one cutoff, (2.89 + √2 · 2.50) / 2 = 3.21 Å."""
+    positions = np.array([(0, 0, 0), (3.1, 0, 0), (1.55, 2.7, 0)])
+    mixed = Nanoparticle.of(Structure(("Co", "Co", "Ag"), positions), ("Ag", "Co"))
+    assert len(mixed.pairs) == 2
+    assert len(mixed.pairs_by_one_cutoff) == 3
+    # the second species' share of Ag's neighbours is 1, of the atoms 2/3
+    assert order.warren_cowley(mixed) == pytest.approx(1 - 1 / (2 / 3))
 
 
 def test_cut_ball_has_half_spheres_centres():
@@ -161,24 +181,17 @@ def test_one_species_has_no_order():
     assert math.isnan(order.radial_segregation_A(pure))
     assert math.isnan(order.Bonds.of(pure).warren_cowley)
     assert math.isnan(shape.surface_fraction(pure, ~pure.first))
+    assert math.isnan(order.warren_cowley(pure))
     nothing = np.array([math.nan])
-    for ordering in ("d_com", "eta"):
-        assert order.label(LabelsSection(ordering=ordering), ["droplets"], AIMS, nothing, nothing).tolist() == [None]
+    assert order.label_by_centres(nothing, 0.5).tolist() == order.label_by_eta(nothing).tolist() == [None]
 
 
-@pytest.mark.parametrize(
-    ("ordering", "expected"),
-    [
-        ("protocol", ["core_shell", "janus", "janus", None]),
-        ("eta", ["janus", "core_shell", None, "core_shell"]),
-        ("d_com", ["core_shell", "janus", None, "core_shell"]),
-    ],
-)
-def test_configuration_chooses_the_label(ordering, expected):
-    labels = LabelsSection(ordering=ordering, d_com_over_Rg_limit=0.5)
+def test_labels_of_the_single_criteria():
     protocols = ["gas_quench", "droplets", "droplets", "a protocol that aims at nothing"]
-    found = order.label(labels, protocols, AIMS, np.array([-0.1, 0.1, np.nan, 0.2]), np.array([0.3, 0.5, np.nan, 0.0]))
-    assert found.tolist() == expected
+    assert order.label_by_protocol(protocols, AIMS).tolist() == ["core_shell", "janus", "janus", None]
+    eta, d_com_over_Rg = np.array([-0.1, 0.1, np.nan, 0.2]), np.array([0.3, 0.5, np.nan, 0.0])
+    assert order.label_by_eta(eta).tolist() == ["janus", "core_shell", None, "core_shell"]
+    assert order.label_by_centres(d_com_over_Rg, 0.5).tolist() == ["core_shell", "janus", None, "core_shell"]
 
 
 def test_foreign_element_is_refused():

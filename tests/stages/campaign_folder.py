@@ -68,6 +68,7 @@ def structures_table(config: Config, rng: np.random.Generator) -> pd.DataFrame:
                 "order_protocol": "core_shell" if core else "janus",
                 "order_eta": "core_shell",
                 "order_d_com": "core_shell" if core else "janus",
+                "order_enclosure": "core_shell" if core else "janus",
                 "ordering": "core_shell" if core else "janus",
                 "inherent_energy_eV": -3.34 * planned.n_atoms,
                 "potential_energy_eV": -3.3 * planned.n_atoms,

@@ -167,3 +167,25 @@ def test_log_says_what_was_scored_and_how_well(folder, tmp_path, capsys):
     log = capsys.readouterr().err
     assert "reading: scoring 16 images of 8 particles with " in log
     assert f"reading: accuracy {scores['accuracy']:.3g}, size_mae_atoms {scores['size_mae_atoms']:.3g}, " in log
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_particles_without_an_order_are_scored_for_size_and_composition(folder, tmp_path, capsys, labelled):
+    dataset = build(tmp_path / "hrtem")
+    table = pd.read_parquet(dataset.parent / "images.parquet")
+    neither, pure = (table["particle"] % 10 == 3) | (not labelled), table["particle"] % 4 > 1
+    ordering = table["ordering"].astype("string").mask(neither & ~pure, "other")
+    alter(dataset, ordering=ordering.mask(neither & pure))
+    evaluate_reading(folder, dataset)
+    predictions = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    known = predictions["ordering"].isin(["core_shell", "janus"])
+    assert scores["n_test_images"] == len(predictions) == 16
+    assert scores["n_ordered"] == known.sum() == (8 if labelled else 0)
+    right = (predictions["ordering"] == predictions["ordering_predicted"])[known]
+    assert scores["accuracy"] == (pytest.approx(right.mean()) if labelled else None)
+    error = (predictions["n_atoms_predicted"] - predictions["n_atoms"]).abs().mean()
+    assert scores["size_mae_atoms"] == pytest.approx(error)
+    log = capsys.readouterr().err
+    assert f"in the split test, {16 - scores['n_ordered']} of 16 images are of particles" in log
+    assert ("accuracy without a value" in log) == (not labelled)

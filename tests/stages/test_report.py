@@ -72,7 +72,7 @@ def test_scores_stand_beside_interval_and_baseline(page):
     text = re.sub(r"\s+", " ", text)
     assert "baseline: always the commoner order 90.0 % 70.0 to 97.0 % 55.0 %" in text
     assert "mean error in size baseline: always the training mean 14.2 atoms 11.0 to 18.0 atoms 61.5 atoms" in text
-    assert "95.0 % of the test particles get the right order; the mean error in size is 9.5 atoms" in text
+    assert "95.0 % of the test particles with an order get the right one; the mean error in size is 9.5 atoms" in text
     assert "27.2 dB 26.0 to 28.5 dB 21.5 dB" in text
 
 
@@ -149,11 +149,12 @@ def test_score_that_does_not_beat_its_guess_says_so(made, name, low, high, beate
 
 
 def test_structures_in_short(page, made):
-    """The criterion d_com says what the protocol aims at; η says core-shell everywhere."""
+    """Enclosure and d_com say what the protocol aims at; η says core-shell everywhere."""
     core = (pd.read_parquet(made[0] / "structures" / "structures.parquet")["order_protocol"] == "core_shell").sum()
     assert f"{core} particles are core-shell ({100 * core / 39:.1f} %)" in page
-    assert f"η &gt; 0 agrees with the order that the protocol aims at in {100 * core / 39:.1f} %, d_com" in page
-    assert "d_com / R_g in 100.0 %." in page
+    assert "enclosure agrees with the order that the protocol aims at in 100.0 %" in page
+    assert f"η &gt; 0 in {100 * core / 39:.1f} %, d_com" in page
+    assert "d_com / R_g in 100.0 %; neither order counts as disagreement." in page
     assert '<a href="statistics.html">' in page
 
 
@@ -209,7 +210,35 @@ def test_pure_particles_have_no_ordering(campaign):
     folder, _ = campaign
     path = folder / "hrtem" / "images.parquet"
     pd.read_parquet(path).assign(ordering=pd.array([None] * 200, dtype="string")).to_parquet(path)
-    assert "one species" in make(campaign)
+    assert "no label" in make(campaign)
+
+
+def test_particles_of_neither_order_are_counted_per_split(campaign):
+    folder, _ = campaign
+    path = folder / "structures" / "structures.parquet"
+    table = pd.read_parquet(path)
+    table.loc[table["valid"] & (table["split"] == "test"), "ordering"] = "other"
+    table.to_parquet(path)
+    n = int((table["ordering"] == "other").sum())
+    text = make(campaign)
+    cell = '<td class="n">'
+    assert re.search(rf"<td>test</td>({cell}\d+</td>){{2}}{cell}0</td>{cell}0</td>{cell}{n}</td>", text)
+    assert f"{n} particles are neither" in text
+
+
+def test_a_score_without_a_value_is_left_out(campaign):
+    folder, _ = campaign
+    path = folder / "evaluation" / "reading" / "seed-0" / "metrics.json"
+    names = ("accuracy", "accuracy_low", "accuracy_high", "accuracy_baseline")
+    metrics = read_json(path) | dict.fromkeys(names)
+    metrics["per_particle"] = metrics["per_particle"] | dict.fromkeys(names)
+    write_json(path, metrics)
+    predictions = folder / "evaluation" / "reading" / "seed-0" / "predictions.parquet"
+    pd.read_parquet(predictions).assign(ordering="other").to_parquet(predictions)
+    text = make(campaign)
+    assert "ordering accuracy" not in text
+    assert "mean error in size" in text
+    assert "are of particles that are neither core-shell nor Janus" in text
 
 
 @pytest.mark.parametrize(

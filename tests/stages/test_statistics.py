@@ -116,7 +116,7 @@ def test_typical_particles_are_shown_whole_and_cut(page):
     for alt in alts:
         identity, words = alt.split(": ")
         assert f"{table.loc[identity, 'n_atoms']} atoms" in words
-        assert f"{table.loc[identity, 'ordering']}".split("_")[0] == words.split("-")[0].split(" ")[0].lower()
+        assert f"{table.loc[identity, 'ordering']}".split("_")[0] == words.split(",")[0].split("-")[0].lower()
 
 
 def test_every_figure_has_its_own_words(page):
@@ -134,17 +134,30 @@ def test_scale_bar_is_one_nanometre(page, tmp_path):
 
 
 def test_labels_that_disagree_are_counted_both_ways(page):
-    """order_eta says core-shell everywhere, the other two what the protocol aims at."""
+    """order_eta says core-shell everywhere, the other three what the protocol aims at."""
     janus = (planned()["order_protocol"] == "janus").sum()
     text = text_of(page)
-    assert re.search(rf"protocol and η {janus} of 39 [\d.]+ % [\d.]+ to [\d.]+ % 0 {janus} ", text)
-    assert re.search(r"protocol and d com / R g 0 of 39 0\.0 % 0\.0 to [\d.]+ % 0 0 ", text)
-    assert re.search(rf"η and d com / R g {janus} of 39 [\d.]+ % [\d.]+ to [\d.]+ % {janus} 0 ", text)
+    assert re.search(rf"protocol and η {janus} of 39 [\d.]+ % [\d.]+ to [\d.]+ % 0 {janus} 0 ", text)
+    assert re.search(r"protocol and d com / R g 0 of 39 0\.0 % 0\.0 to [\d.]+ % 0 0 0 ", text)
+    assert re.search(rf"η and d com / R g {janus} of 39 [\d.]+ % [\d.]+ to [\d.]+ % {janus} 0 0 ", text)
+
+
+def test_particles_of_neither_order_are_counted_and_shown(quick):
+    """Ten of them by enclosure; the centres call five of these core-shell and five Janus."""
+    table = planned()
+    valid = table.index[table["valid"]]
+    table.loc[valid[:10], ["order_enclosure", "ordering"]] = "other"
+    table.loc[valid[:10], "order_d_com"] = ["core_shell", "janus"] * 5
+    page = make(write(quick, table))
+    text = text_of(page)
+    assert re.search(r"25\.6 % neither, 10 particles", text)
+    assert re.search(r"d com / R g and enclosure 10 of 39 25\.6 % [\d.]+ to [\d.]+ % 0 0 10 ", text)
+    assert sum(": neither, " in alt and alt.endswith(", whole") for alt in Page(page).images) == 3
 
 
 def test_line_that_makes_the_page_again(page):
     assert re.search(r"<pre>python -m alloyscope statistics --structures \S+structures.parquet --labels ", page)
-    assert "&#34;ordering&#34;:&#34;d_com&#34;" in page
+    assert "&#34;ordering&#34;:&#34;enclosure&#34;" in page
 
 
 def test_that_line_is_quoted_for_a_shell(quick):
@@ -184,12 +197,12 @@ def test_structures_of_the_users_own(quick):
     assert "core-hours" not in text
     assert not re.search(r"\bnan\b", text)
     assert "against the times" not in "".join(Page(page).images)
-    assert re.search(r"protocol and η 0 of 0 – – 0 0 ", text)
+    assert re.search(r"protocol and η 0 of 0 – – 0 0 0 ", text)
 
 
 def test_pure_particles_have_no_order(quick):
     nothing = pd.array([None] * 40, dtype="string")
-    labels = dict.fromkeys(("ordering", "order_eta", "order_d_com"), nothing)
+    labels = dict.fromkeys(("ordering", "order_eta", "order_d_com", "order_enclosure"), nothing)
     lacking = dict.fromkeys(("eta", "d_com_over_Rg"), np.nan)
     page = make(write(quick, planned(**labels, **lacking)))
     assert "39 valid particles have no label" in text_of(page)

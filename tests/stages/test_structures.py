@@ -28,7 +28,7 @@ PROVENANCE = {"seed": SEED, "sections": {"particles": PARTICLES.model_dump(mode=
 
 
 def described(number, failed):
-    """A gas quench whose η and d_com / R_g disagree, or a pair of droplets in which neither exists."""
+    """A gas quench about which the criteria disagree, or a pair of droplets in which no descriptor exists."""
     planned = planned_particle(number, PARTICLES, SEED)
     row = describe.planned_row(planned) | {
         "particle": number,
@@ -40,7 +40,8 @@ def described(number, failed):
     }
     if failed:
         return row
-    found = {"eta": 0.7, "d_com_over_Rg": 0.6} if planned.protocol == "gas_quench" else {}
+    belt = {"seen_first": 0.6, "sidedness": 0.1, "warren_cowley_bond_ends": 0.5}
+    found = {"eta": 0.7, "d_com_over_Rg": 0.6, **belt} if planned.protocol == "gas_quench" else {}
     return row | dict.fromkeys(DESCRIPTORS, np.nan) | found | {"temperature_K": 300.0}
 
 
@@ -98,7 +99,10 @@ def test_splits_of_many_are_the_splits_of_each():
     assert splits_of(numbers, splits, SEED) == [split_of(n, splits, SEED) for n in numbers.tolist()]
 
 
-@pytest.mark.parametrize(("ordering", "label"), [("d_com", "janus"), ("eta", "core_shell"), ("protocol", "core_shell")])
+@pytest.mark.parametrize(
+    ("ordering", "label"),
+    [("d_com", "janus"), ("eta", "core_shell"), ("protocol", "core_shell"), ("enclosure", "other")],
+)
 def test_labels_of_a_gas_quench(folder, ordering, label):
     table = run(folder, labels=LabelsSection(ordering=ordering))
     quenched = table[table["valid"] & (table["protocol"] == "gas_quench")]
@@ -106,18 +110,20 @@ def test_labels_of_a_gas_quench(folder, ordering, label):
     assert set(quenched["order_protocol"]) == {"core_shell"}
     assert set(quenched["order_eta"]) == {"core_shell"}
     assert set(quenched["order_d_com"]) == {"janus"}
+    assert set(quenched["order_enclosure"]) == {"other"}
     assert set(quenched["ordering"]) == {label}
 
 
 def test_limit_of_the_label(folder):
-    quenched = run(folder, labels=LabelsSection(d_com_over_Rg_limit=0.61)).query("valid and protocol == 'gas_quench'")
+    labels = LabelsSection(ordering="d_com", d_com_over_Rg_limit=0.61)
+    quenched = run(folder, labels=labels).query("valid and protocol == 'gas_quench'")
     assert set(quenched["order_d_com"]) == set(quenched["ordering"]) == {"core_shell"}
 
 
 def test_a_particle_without_descriptors_has_only_the_protocols_label(folder):
     pairs = run(folder).query("valid and protocol == 'droplets'")
     assert set(pairs["order_protocol"]) == {"janus"}
-    assert pairs[["order_eta", "order_d_com", "ordering"]].isna().all(axis=None)
+    assert pairs[["order_eta", "order_d_com", "order_enclosure", "ordering"]].isna().all(axis=None)
 
 
 def test_failed_particle_keeps_row_plan_and_reason(folder):

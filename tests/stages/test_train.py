@@ -259,3 +259,30 @@ def test_checkpoint_without_space_is_one_error(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 0}
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def unlabelled(dataset: Path) -> None:
+    """Every second particle loses its label, as a pure one has none; every fourth is neither."""
+    table = pd.read_parquet(dataset.parent / "images.parquet")
+    ordering = table["ordering"].astype("string").mask(table["particle"] % 4 == 1, "other")
+    alter(dataset, ordering=ordering.mask(table["particle"] % 2 == 0))
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_particles_without_an_order_stop_no_training(dataset, tmp_path, task, capsys):
+    unlabelled(dataset)
+    out = run(dataset, tmp_path / "out", TASKS[task](epochs=1, batch_size=4, width=4), task)
+    account = json.loads((out / "run.json").read_text())
+    images = pd.read_parquet(dataset.parent / "images.parquet").query("valid and split == 'train'")
+    assert account["splits"]["train"]["images"] == len(images)  # none is left out
+    without = (~images["ordering"].isin(["core_shell", "janus"])).sum()
+    sentence = f"reading: in the split train, {without} of {len(images)} images are of particles"
+    assert (sentence in capsys.readouterr().err) == (task == "reading")
+
+
+def test_a_validation_split_without_any_order_has_no_accuracy(dataset, tmp_path):
+    table = pd.read_parquet(dataset.parent / "images.parquet")
+    alter(dataset, ordering=table["ordering"].astype("string").mask(table["split"] == "validation"))
+    rows = history(run(dataset, tmp_path / "out"))
+    assert "validation_accuracy" not in rows
+    assert rows["validation_loss"].notna().all()

@@ -45,6 +45,17 @@ def test_scatter_has_equal_axes_over_all_values(reading):
     assert figure.axes[0].get_xlabel() == "Atoms, true"
 
 
+def test_images_without_an_order_are_shown_and_not_confused(reading):
+    reading = reading.assign(ordering=pd.array(["core_shell"] * 3 + ["other", "janus", None], dtype="string"))
+    (axes,) = confusion_matrix(reading).axes
+    assert texts(axes) == ["3\n100 %", "0\n0 %", "0\n0 %", "1\n100 %"]
+    scatter = predicted_against_true(reading, "Ag").axes[0]
+    clouds = {each.get_label(): each.get_offsets().tolist() for each in scatter.collections}
+    assert clouds["neither"] == [[160, 150]]
+    assert clouds["no label"] == [[200, 200]]
+    assert sum(map(len, clouds.values())) == 6
+
+
 def test_image_row_shares_grey_where_asked():
     low, high = np.zeros((8, 8)), np.ones((8, 8))
     noisy, truth, denoised = 10 * high, np.tile([0.0, 1.0], (8, 4)), low - 5

@@ -118,7 +118,7 @@ def test_a_lone_bin_without_width_is_seen_by_its_error_bar():
 def test_pairs_of_labels_have_their_own_colours():
     rows = [bin_row("share", "x", pair, 0, 1, 0.5, 0.1) for pair in figures.PAIRS]
     figure = figures.bands(pd.DataFrame(rows), {"x": "X"}, {"share": "Share"}, figures.PAIRS)
-    assert len({colour for colour, _ in outlines(figure.axes[0])}) == 3
+    assert len({colour for colour, _ in outlines(figure.axes[0])}) == 5
     assert figure.legends[0].get_texts()[0].get_text() == "protocol and η"
 
 

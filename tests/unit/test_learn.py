@@ -97,13 +97,42 @@ def test_a_split_without_images_is_refused(released):
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("ordering", "onion", r"ordering must be one of core_shell, janus; got \['onion'\]"),
+        (
+            "ordering",
+            "onion",
+            r"one of core_shell, janus, other, or missing; got \['onion'\]; run the stage `structures`",
+        ),
         ("n_atoms", None, "n_atoms and fraction_first must be finite"),
     ],
 )
 def test_unusable_labels_are_refused(released, column, value, message):
     with pytest.raises(ContractError, match=message):
         BOTH.labels(released.table.assign(**{column: value}))
+
+
+@pytest.mark.parametrize("missing", [None, pd.NA, "other"])
+def test_images_without_an_order_teach_size_and_composition_only(released, missing):
+    table = released.table.assign(ordering=pd.array(["janus", missing, "core_shell", missing], dtype="string"))
+    labels = BOTH.labels(table)
+    np.testing.assert_array_equal(labels["janus"], [1, np.nan, 0, np.nan])
+    assert BOTH.remark(table) == (
+        "2 of 4 images are of particles that are neither core-shell nor Janus, or that have no label; they count for "
+        "size and composition only"
+    )
+    assert BOTH.remark(released.table) == ""
+    learner = new_learner(card())
+    output = torch.tensor([[2.0, 0.1, 0.2], [5.0, 0.3, 0.4], [3.0, 0.5, 0.6], [-7.0, 0.7, 0.8]], requires_grad=True)
+    batch = {name: torch.from_numpy(values) for name, values in labels.items()}
+    loss = learner.task.loss(output, batch, learner.scale)
+    # ln(1 + e^−2) for the Janus particle read as one, ln(1 + e³) for the core-shell particle read as Janus
+    ordering = (math.log1p(math.exp(-2)) + math.log1p(math.exp(3))) / 2
+    blind = batch | {"janus": torch.full((4,), math.nan)}
+    assert (loss - learner.task.loss(output, blind, learner.scale)).item() == pytest.approx(ordering, rel=1e-5)
+    loss.backward()
+    assert (output.grad[:, 0] != 0).tolist() == [True, False, True, False]
+    assert (output.grad[:, 1:] != 0).all()
+    assert learner.task.metrics(output, batch, learner.scale)["accuracy"] == pytest.approx(0.5)
+    assert learner.task.metrics(output, blind, learner.scale)["accuracy"].isnan()
 
 
 def test_the_eight_symmetries_differ_and_keep_every_pixel():
@@ -333,6 +362,31 @@ def test_reading_scores_of_a_table_done_by_hand():
     assert scores["per_particle"]["accuracy"] == 1
     assert scores["per_particle"]["size_mae_atoms"] == pytest.approx(5)
     assert scores["per_particle"]["composition_mae"] == pytest.approx(0.05)
+
+
+def test_accuracy_counts_the_images_with_an_order():
+    table = pd.DataFrame(
+        {
+            "particle": [0, 1, 2, 3],
+            "ordering": pd.array(["janus", "core_shell", "other", None], dtype="string"),
+            "ordering_predicted": ["janus", "janus", "janus", "core_shell"],
+            "p_core_shell": [0.1, 0.4, 0.2, 0.9],
+            "n_atoms": [100, 100, 100, 100],
+            "n_atoms_predicted": [100.0, 100.0, 120.0, 140.0],
+            "fraction_first": [0.5, 0.5, 0.5, 1.0],
+            "fraction_first_predicted": [0.5, 0.5, 0.5, 0.8],
+        }
+    )
+    training = table[["ordering", "n_atoms", "fraction_first"]]
+    scores = TASKS["reading"]().score(table, training)
+    assert (scores["accuracy"], scores["accuracy_baseline"], scores["n_ordered"]) == (0.5, 0.5, 2)
+    assert scores["confusion"]["true_by_predicted"] == [[0, 1], [0, 1]]
+    assert scores["size_mae_atoms"] == pytest.approx(15)
+    nothing = TASKS["reading"]().score(table[2:], training)
+    names = ("accuracy", "accuracy_low", "accuracy_high", "accuracy_baseline", "balanced_accuracy")
+    assert [nothing[name] for name in names] == [None] * 5
+    assert nothing["per_particle"]["accuracy"] is None
+    assert nothing["size_mae_atoms"] == pytest.approx(30)
 
 
 def test_a_test_particle_that_was_seen_stops_the_evaluation():

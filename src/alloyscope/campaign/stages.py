@@ -125,18 +125,18 @@ STAGES: dict[str, Stage] = {
             needed=_from("files"),
         ),
         Stage(
-            *("describe", "imaging chunk", f"descriptors/{CHUNK}", 1),
+            *("describe", "imaging chunk", f"descriptors/{CHUNK}", 2),
             made_from=SEED | _sections("particles", "md") | POTENTIAL_SET,
             after=("potential", "md", "files"),
         ),
         Stage(
-            *("structures", "campaign", "structures/structures.parquet", 2),
+            *("structures", "campaign", "structures/structures.parquet", 3),
             made_from=SEED | _sections("particles", "splits", "labels"),
             after=("describe",),
             account="structures/structures.json",
         ),
         Stage(
-            *("statistics", "campaign", "report/statistics.html", 1),
+            *("statistics", "campaign", "report/statistics.html", 2),
             made_from=_section("labels"),
             after=("structures",),
         ),

@@ -14,7 +14,7 @@ from alloyscope.store.manifests import Manifest, to_mend
 from alloyscope.store.tables import Columns
 from alloyscope.structure.descriptors import DESCRIPTORS, RELAXED
 
-ORDER_LABELS = ("order_protocol", "order_eta", "order_d_com", "ordering")
+ORDER_LABELS = ("order_protocol", "order_eta", "order_d_com", "order_enclosure", "ordering")
 LABEL_COLUMNS: Columns = {  # columns of a particle that are repeated for each of its images
     "split": "string",
     "protocol": "string",

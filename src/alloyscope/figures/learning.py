@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from alloyscope.figures.style import (
     BLUE,
-    COLOUR,
     GREEN,
     GREY,
     INK,
+    ORDER_LOOKS,
     WORDS,
     cloud,
     legend_above,
@@ -48,7 +48,7 @@ def learning_curves(metrics: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
 
 @styled
 def confusion_matrix(predictions: pd.DataFrame) -> Figure:
-    """True against predicted ordering of images: counts, with shades for the shares of each true class."""
+    """True against predicted order of images of core-shell and Janus particles: counts, shaded by shares of a row."""
     need(predictions, "ordering", "ordering_predicted")
     classes = ("core_shell", "janus")
     counts = np.array(
@@ -87,9 +87,9 @@ def predicted_against_true(predictions: pd.DataFrame, species: str) -> Figure:
         margin = 0.04 * (high - low) or 1.0
         limits = (low - margin, high + margin)
         axes.plot(limits, limits, color=GREY, linewidth=1, zorder=1)
-        for ordering, group in predictions.groupby("ordering"):
-            name = str(ordering)
-            cloud(axes, group[column], group[f"{column}_predicted"], COLOUR[name], WORDS[name])
+        for ordering, group in predictions.groupby(predictions["ordering"].fillna("")):
+            colour, words = ORDER_LOOKS.get(str(ordering), (INK, "no label"))
+            cloud(axes, group[column], group[f"{column}_predicted"], colour, words)
         axes.set(xlabel=f"{label}, true", ylabel=f"{label}, predicted", xlim=limits, ylim=limits)
         axes.set_aspect("equal")
     legend_above(panels[0])

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from alloyscope.figures.style import (
     GREEN,
+    GREY,
     INK,
     MANY_POINTS,
     ORANGE,
@@ -35,7 +36,9 @@ D_COM, ETA = "Distance of the species' centres, $d_{com}$ / $R_g$", "Chemical or
 PAIRS: Looks = {  # pairs of labels
     "order_protocol, order_eta": (PURPLE, "protocol and η"),
     "order_protocol, order_d_com": (GREEN, "protocol and $d_{com}$ / $R_g$"),
+    "order_protocol, order_enclosure": (SKY, "protocol and enclosure"),
     "order_eta, order_d_com": (ORANGE, "η and $d_{com}$ / $R_g$"),
+    "order_d_com, order_enclosure": (GREY, "$d_{com}$ / $R_g$ and enclosure"),
 }
 CLASSES = {  # classes of atoms after relaxation, in the order in which they are stacked
     "cna_fcc": (GREEN, "fcc"),

@@ -22,7 +22,11 @@ ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
 
 
 Looks = Mapping[str, tuple[str, str]]  # colour and words of a group, in the order in which groups are drawn
-ORDER_LOOKS: Looks = {"core_shell": (BLUE, "core-shell"), "janus": (VERMILION, "Janus")}
+ORDER_LOOKS: Looks = {
+    "core_shell": (BLUE, "core-shell"),
+    "janus": (VERMILION, "Janus"),
+    "other": (GREY, "neither"),
+}
 COLOUR = {name: colour for name, (colour, _) in ORDER_LOOKS.items()}
 WORDS = {name: words for name, (_, words) in ORDER_LOOKS.items()}
 STYLE: Any = {

@@ -19,9 +19,9 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Score:
-    """A mean with its 95 % interval; low and high are None when there is no interval."""
+    """A mean with its 95 % interval; low and high are None when there is no interval, all when there is no mean."""
 
-    value: float
+    value: float | None
     low: float | None
     high: float | None
 

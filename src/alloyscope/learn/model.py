@@ -80,10 +80,9 @@ class Learner(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         output = self(batch["image"], batch["electrons"])
-        values = {
-            "loss": self.task.loss(output, batch, self.scale),
-            **self.task.metrics(output, batch, self.scale),
-        }
+        metrics = self.task.metrics(output, batch, self.scale)
+        known = {name: value for name, value in metrics.items() if not value.isnan()}  # a batch may lack a label
+        values = {"loss": self.task.loss(output, batch, self.scale), **known}
         self.log_dict({f"validation_{name}": value for name, value in values.items()}, batch_size=len(batch["row"]))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:

@@ -49,7 +49,10 @@ class Shown:
     lower_is_better: bool = False
 
     def beats(self, scores: Mapping[str, Any]) -> bool:
-        """Whether the whole 95 % interval is better than the baseline; without an interval, whether the value is."""
+        """Whether the whole 95 % interval is better than the baseline; without an interval, whether the value is.
+
+        The score must have a value.
+        """
         sign = -1 if self.lower_is_better else 1
         worst = scores[f"{self.name}_{'high' if self.lower_is_better else 'low'}"]
         return bool(sign * (scores[self.name] if worst is None else worst) > sign * scores[self.baseline])
@@ -153,6 +156,10 @@ class Task(Section, ABC):
             ContractError: a label is unknown or missing.
         """
         return {}
+
+    def remark(self, table: "pd.DataFrame") -> str:
+        """A sentence for the log about images that lack a label, from rows of images.parquet; empty if none does."""
+        return ""
 
     def scale(self, labels: Mapping[str, NDArray[np.float32]]) -> Scale:
         """Centre and spread of those labels of the training images that the loss standardises."""

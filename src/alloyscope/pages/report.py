@@ -78,7 +78,7 @@ def gallery(folder: Path, images: pd.DataFrame, pixel_size_A: float) -> list[Mar
     pictures = []
     for row in picked.to_dict("records"):
         pair = [read_images(folder / "hrtem", name, row["image"], row["image"] + 1)[0] for name in (CLEAN, COUNTS)]
-        kind = WORDS.get(str(row["ordering"]), "one species")
+        kind = WORDS.get(str(row["ordering"]), "no label")
         title = f"{particle_id(int(row['particle']))} · {kind} · {row['n_atoms']} atoms"
         noisy = minus(f"{row['dose_e_per_A2']:.0f} e/Å², defocus {row['defocus_A'] / 10:+.1f} nm")
         figure = image_row(pair, ("clean", noisy), title, pixel_size_A)
@@ -152,7 +152,10 @@ def images_of(pictures: Sequence[Picture]) -> list[Markup]:
 
 
 def score_rows(task: Task, runs: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per score and run: value, 95 % interval, baseline, and whether the score is better than the baseline."""
+    """One row per score and run: value, 95 % interval, baseline, and whether the score is better than the baseline.
+
+    A score without a value, because no test image has the label, gives no row.
+    """
     return [
         {
             "words": shown.words,
@@ -169,6 +172,7 @@ def score_rows(task: Task, runs: Sequence[str], metrics: Sequence[Mapping[str, A
         }
         for shown in task.shown
         for run, content in zip(runs, metrics)
+        if content[shown.name] is not None
     ]
 
 

@@ -26,7 +26,7 @@ from alloyscope.structure.statistics import ORDERS, Deviation, RankTest, Share
 
 PLURAL = {name: protocol.plural for name, protocol in PROTOCOLS.items()} | {OWN: "own structures"}
 D_COM = Markup("<i>d</i><sub>com</sub> / <i>R</i><sub>g</sub>")
-WORDS_OF_LABEL = {"order_protocol": "protocol", "order_eta": "η", "order_d_com": D_COM}
+WORDS_OF_LABEL = {"order_protocol": "protocol", "order_eta": "η", "order_d_com": D_COM, "order_enclosure": "enclosure"}
 # Names of columns of structures.parquet on the page; {first} and {second} are the species.
 DRAWN = {"fraction_first": "Fraction of {first} atoms", "n_atoms": "Atoms per particle"}
 SHORT = {"fraction_first": "composition", "n_atoms": "size"}
@@ -51,6 +51,11 @@ DESCRIPTORS = {
     "coverage": "{first} share of the surface atoms",
     "mixing_sigma": "mixing σ (1 separated, 0 mixed)",
     "warren_cowley_alpha": "Warren–Cowley α (1 separated, 0 random)",
+    "warren_cowley_bond_ends": "α with shares of bond ends",
+    "seen_first": "{first} seen from outside, share of directions",
+    "sidedness": "sidedness (1 on two sides, 0 all around)",
+    "cut_off_first": "{first} atoms without a way to the surface",
+    "cut_off_second": "{second} atoms without a way to the surface",
     "cna_fcc": "fcc atoms, relaxed",
     "cna_hcp": "hcp atoms, relaxed",
     "cna_icosahedral": "icosahedral atoms, relaxed",
@@ -253,16 +258,16 @@ def survival_verdict(deviations: Sequence[Mapping[str, Any]]) -> str:
 
 
 def label_section(campaign: ParticleTable) -> dict[str, Any]:
-    """How often two labels disagree, in which direction, and at which compositions and sizes."""
+    """How often two labels disagree, in which way, and at which compositions and sizes."""
     valid, rows, bins = campaign.valid, [], []
     for pair in figures.PAIRS:
         one, other = pair.split(", ")
         counts = statistics.crossed(valid, one, other)
-        differ = {way: counts.get(way, 0) for way in (("core_shell", "janus"), ("janus", "core_shell"))}
+        differ = {way: count for way, count in counts.items() if way[0] != way[1]}
         share = Share(sum(differ.values()), sum(counts.values()))
-        rows.append(
-            {"one": WORDS_OF_LABEL[one], "other": WORDS_OF_LABEL[other], "share": share, "ways": list(differ.values())}
-        )
+        ways = [differ.get(way, 0) for way in (("core_shell", "janus"), ("janus", "core_shell"))]
+        ways += [sum(count for way, count in differ.items() if "other" in way)]
+        rows.append({"one": WORDS_OF_LABEL[one], "other": WORDS_OF_LABEL[other], "share": share, "ways": ways})
         both = valid[valid[one].notna() & valid[other].notna()]
         for column in DRAWN:
             found = statistics.binned_share(both[column], both[one] != both[other])

@@ -103,7 +103,7 @@ def picture_section(valid: pd.DataFrame, species: tuple[str, str], folder: Path)
     for particle, scene in progress(list(zip(particles, shown)), len(shown), "pictures"):
         row = particle.row
         kind = WORDS[row["ordering"]]
-        title = f"{kind} particle of {row['n_atoms']} atoms"
+        title = f"{kind}, {row['n_atoms']} atoms"
         whole, cut = (
             embed_pixels(rendering.render(lmp, each, field_A, PIXELS), f"{row['particle_id']}: {title}, {how}")
             for each, how in ((scene, "whole"), (scene.cut, "cut open"))

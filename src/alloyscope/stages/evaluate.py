@@ -65,6 +65,8 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
     used = device or "auto"
     data = ImageData(released, record, DetectorSection.model_validate(card.detector), device=used)
     log(f"{task}: scoring {len(tested)} images of {tested['particle'].nunique()} particles with {checkpoint}")
+    if said := record.remark(tested):
+        log(f"{task}: in the split test, {said}")
     read = predict(learner, data, used)
     require(np.array_equal(read.pop("row"), tested["image"]), "predictions must come in the order of the table")
 
@@ -83,7 +85,11 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
         "dataset": released.digest,
     }
     write_json(out / "metrics.json", account | scores | {"provenance": watch.record()})
-    log(f"{task}: " + ", ".join(f"{shown.name} {scores[shown.name]:.3g}" for shown in record.shown))
+    log(f"{task}: " + ", ".join(f"{shown.name} {said_of(scores[shown.name])}" for shown in record.shown))
+
+
+def said_of(score: float | None) -> str:
+    return "without a value" if score is None else f"{score:.3g}"
 
 
 def predict(learner: Learner, data: ImageData, device: Device = "auto") -> dict[str, NDArray[np.float64]]:

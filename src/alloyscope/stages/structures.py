@@ -25,7 +25,7 @@ from alloyscope.store.atomic import checksum, digest, write_json
 from alloyscope.store.chunks import finished, require_one_setting
 from alloyscope.store.manifests import Manifest, manifest_name, to_mend
 from alloyscope.store.tables import write_table
-from alloyscope.structure import order, statistics
+from alloyscope.structure import enclosure, order, statistics
 from alloyscope.structure.settings import LabelsSection
 
 AIMS = {name: protocol.aims_at for name, protocol in PROTOCOLS.items()}
@@ -101,14 +101,15 @@ def require_no_hole(table: pd.DataFrame, folder: Path, capacity: int) -> None:
 def labelled(table: pd.DataFrame, splits: SplitsSection, labels: LabelsSection, seed: int) -> pd.DataFrame:
     """Add split and labels to the table; a failed particle gets a split, but no labels."""
     protocols = table["protocol"].where(table["valid"])
-    eta, d_com_over_Rg = (table[name].to_numpy(np.float64) for name in ("eta", "d_com_over_Rg"))
-    return table.assign(
-        split=splits_of(table["particle"].to_numpy(np.int64), splits, seed),
-        order_protocol=order.label_by_protocol(protocols, AIMS),
-        order_eta=order.label_by_eta(eta),
-        order_d_com=order.label_by_centres(d_com_over_Rg, labels.d_com_over_Rg_limit),
-        ordering=order.label(labels, protocols, AIMS, eta, d_com_over_Rg),
-    )
+    numbers = {name: table[name].to_numpy(np.float64) for name in ("eta", "d_com_over_Rg", *enclosure.NUMBERS)}
+    found = {
+        "order_protocol": order.label_by_protocol(protocols, AIMS),
+        "order_eta": order.label_by_eta(numbers["eta"]),
+        "order_d_com": order.label_by_centres(numbers["d_com_over_Rg"], labels.d_com_over_Rg_limit),
+        "order_enclosure": enclosure.label_by_enclosure(numbers),
+    }
+    split = splits_of(table["particle"].to_numpy(np.int64), splits, seed)
+    return table.assign(split=split, **found, ordering=found[f"order_{labels.ordering}"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

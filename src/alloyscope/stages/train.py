@@ -190,6 +190,9 @@ def run(
     if any(edge % PIXEL_MULTIPLE for edge in shape[1:]):
         raise ConfigError(f"imaging.pixels must be a multiple of {PIXEL_MULTIPLE} to train on; got {shape[1:]}")
     used = device or "auto"
+    for split in ("train", "validation"):
+        if said := record.remark(released.rows(split)):
+            log(f"{task}: in the split {split}, {said}")
     data = ImageData(released, record, detector, seed=seed, loader_workers=loader_workers, device=used)
     card = make_card(seed, record, detector, data, released)
     checkpoint = resumable(out / LAST, card.digest)

@@ -1,4 +1,4 @@
-"""Chemical order of a two-species particle: core-shell, Janus, mixed.
+"""Chemical order of a two-species particle, and the labels that come from protocol, η and the centres.
 
 Descriptors that compare the two species are NaN for a particle of one species.
 """
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alloyscope.contracts import Ordering
-from alloyscope.structure.settings import LabelsSection
 from alloyscope.structure.shape import Nanoparticle
 
 Floats = NDArray[np.float64]  # (n,), one per particle
@@ -63,7 +62,12 @@ class Bonds:
 
     @classmethod
     def of(cls, particle: Nanoparticle) -> "Bonds":
-        n_first = particle.first[particle.pairs].sum(axis=1)
+        return cls.between(particle.first, particle.pairs)
+
+    @classmethod
+    def between(cls, first: NDArray[np.bool_], pairs: NDArray[np.intp]) -> "Bonds":
+        """Count pairs, shape (pairs, 2), of atoms of which `first`, shape (n,), are of the first species."""
+        n_first = first[pairs].sum(axis=1)
         second_second, unlike, first_first = np.bincount(n_first, minlength=3).tolist()
         return cls(first_first, second_second, unlike)
 
@@ -78,16 +82,28 @@ class Bonds:
 
     @property
     def warren_cowley(self) -> float:
-        """α = 1 − P(second | neighbour of first) / x_second: 0 random, 1 separated, −1/3 in bulk L1₀.
+        """α = 1 − P(second | neighbour of first) / x, x the second's share of the bond ends; 0 random, 1 separated.
 
-        x is the share of bond ends, not of atoms (in bulk these are equal). Thus α is the same for both species, and it
-        is 0 for a random particle, even if one species prefers the surface, where atoms have fewer bonds.
+        It is −1/3 in bulk L1₀. In bulk, shares of bond ends and of atoms are equal. With bond ends, α is the same for
+        both species, and it is 0 for a random particle even if one species prefers the surface, where atoms have fewer
+        bonds.
         """
         ends_first = 2 * self.first_first + self.unlike
         ends_second = 2 * self.second_second + self.unlike
         if not ends_first or not ends_second:
             return math.nan
         return 1 - self.unlike * 2 * self.total / (ends_first * ends_second)
+
+
+def warren_cowley(particle: Nanoparticle) -> float:
+    """α = 1 − P(second | neighbour of first) / x, x the second's share of the atoms (Cowley, Phys. Rev. 77, 669, 1950).
+
+    It is 0 in a random alloy, 1 for separated species, and −1/3 in bulk L1₀. Neighbours are those within one cutoff for
+    all pairs. NaN for a particle of one species, or when no first-species atom has a neighbour.
+    """
+    bonds = Bonds.between(particle.first, particle.pairs_by_one_cutoff)
+    ends, x = 2 * bonds.first_first + bonds.unlike, 1 - particle.first.mean()
+    return float(1 - bonds.unlike / (ends * x)) if ends and 0 < x < 1 else math.nan
 
 
 def label_by_protocol(protocols: Iterable[str], aims: Aims) -> Labels:
@@ -109,14 +125,3 @@ def _label(core_shell: NDArray[np.bool_], criterion: Floats) -> Labels:
     labels = np.where(core_shell, "core_shell", "janus").astype(np.object_)
     labels[np.isnan(criterion)] = None
     return labels
-
-
-def label(labels: LabelsSection, protocols: Iterable[str], aims: Aims, eta: Floats, d_com_over_Rg: Floats) -> Labels:
-    """Labels of many particles by the criterion that the config chooses."""
-    match labels.ordering:
-        case "protocol":
-            return label_by_protocol(protocols, aims)
-        case "eta":
-            return label_by_eta(eta)
-        case "d_com":
-            return label_by_centres(d_com_over_Rg, labels.d_com_over_Rg_limit)

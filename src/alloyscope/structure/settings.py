@@ -4,9 +4,9 @@ from typing import Literal
 
 from alloyscope.sections import Positive, Section
 
-OrderLabel = Literal["d_com", "eta", "protocol"]
+OrderLabel = Literal["enclosure", "d_com", "eta", "protocol"]
 
 
 class LabelsSection(Section):
-    ordering: OrderLabel = "d_com"  # docs/decisions/0001: η > 0 does not separate the two orders
+    ordering: OrderLabel = "enclosure"  # docs/decisions/0012: the only one that knows particles of neither order
     d_com_over_Rg_limit: Positive = 0.5

@@ -72,14 +72,29 @@ class Nanoparticle:
         return math.sqrt(float(np.mean(self.distances_A**2)))
 
     @cached_property
-    def pairs(self) -> NDArray[np.intp]:
-        """Pairs of nearest neighbours, each pair once, shape (pairs, 2)."""
+    def _close(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Pairs within the reach of the largest species, shape (pairs, 2), and their distances [Å]."""
         tree = cKDTree(self.positions_A)
         pairs: NDArray[np.intp] = tree.query_pairs(SHELL_GAP * float(self.diameters_A.max()), output_type="ndarray")
-        bonds = self.positions_A[pairs[:, 0]] - self.positions_A[pairs[:, 1]]
-        reach = SHELL_GAP * self.diameters_A[pairs].mean(axis=1)
-        near: NDArray[np.bool_] = np.linalg.norm(bonds, axis=1) < reach
+        return pairs, np.linalg.norm(self.positions_A[pairs[:, 0]] - self.positions_A[pairs[:, 1]], axis=1)
+
+    @cached_property
+    def pairs(self) -> NDArray[np.intp]:
+        """Pairs of nearest neighbours, each pair once, shape (pairs, 2); each pair of species has its own cutoff."""
+        pairs, distances_A = self._close
+        near: NDArray[np.bool_] = distances_A < SHELL_GAP * self.diameters_A[pairs].mean(axis=1)
         return pairs[near]
+
+    @property
+    def pairs_by_one_cutoff(self) -> NDArray[np.intp]:
+        """Pairs of nearest neighbours by one cutoff for all, each pair once, shape (pairs, 2).
+
+        The cutoff lies halfway between the first shell of the larger species and the second shell of the smaller one,
+        as in common-neighbour analysis (`neighbours.shell_cutoff_A`).
+        """
+        pairs, distances_A = self._close
+        cutoff_A = float(self.diameters_A.max() + math.sqrt(2) * self.diameters_A.min()) / 2
+        return pairs[distances_A < cutoff_A]
 
     @cached_property
     def surface(self) -> NDArray[np.bool_]:

@@ -6,18 +6,18 @@ All intervals are 95 % intervals.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from alloyscope.contracts import require
+from alloyscope.contracts import Ordering, require
 from alloyscope.intervals import wilson_interval
 
-ORDERS = ("core_shell", "janus")
-CRITERIA = {"order_eta": "η > 0", "order_d_com": "d_com / R_g"}
+ORDERS: tuple[str, ...] = get_args(Ordering)
+CRITERIA = {"order_enclosure": "enclosure", "order_eta": "η > 0", "order_d_com": "d_com / R_g"}
 LEAST_PER_BIN = 40  # ASSUME sufficient: a share near one half then has the interval ± 0.15
 MOST_BINS = 24
 NUMBER = r"\d+(?:\.\d+)?(?:e[-+]?\d+)?"

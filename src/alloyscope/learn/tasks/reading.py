@@ -1,11 +1,16 @@
-"""Reading: ordering, number of atoms and composition from one noisy image."""
+"""Reading: ordering, number of atoms and composition from one noisy image.
+
+The ordering is core-shell or Janus. Images of other particles, and of those without a label, teach and test size and
+composition only.
+"""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alloyscope.contracts import Ordering
 from alloyscope.errors import ContractError
 from alloyscope.learn.task import Batch, Block, Evaluated, Picture, Scale, Shown, Task
 
@@ -64,17 +69,29 @@ class Reading(Task):
         return ReadingNetwork(self.width)
 
     def labels(self, table: "pd.DataFrame") -> dict[str, NDArray[np.float32]]:
-        """`janus` (1 or 0), `ln_n_atoms`, `fraction_first`."""
-        if unknown := set(table["ordering"]) - set(ORDERINGS):
-            raise ContractError(f"ordering must be one of {', '.join(ORDERINGS)}; got {sorted(map(str, unknown))}")
-        found = {
-            "janus": np.asarray(table["ordering"] == ORDERINGS[1], dtype=np.float32),
+        """`janus` (1, 0, or NaN without either order), `ln_n_atoms`, `fraction_first`."""
+        orders = get_args(Ordering)
+        if unknown := set(table["ordering"].dropna()) - set(orders):
+            raise ContractError(
+                f"ordering must be one of {', '.join(orders)}, or missing; got {sorted(map(str, unknown))}; "
+                "run the stage `structures` again"
+            )
+        janus = np.where(ordered(table), table["ordering"].eq(ORDERINGS[1]).fillna(False), np.nan)
+        scalars = {
             "ln_n_atoms": np.asarray(np.log(table["n_atoms"].astype(float)), dtype=np.float32),
             "fraction_first": np.asarray(table["fraction_first"], dtype=np.float32),
         }
-        if not all(np.isfinite(values).all() for values in found.values()):
+        if not all(np.isfinite(values).all() for values in scalars.values()):
             raise ContractError("n_atoms and fraction_first must be finite for every valid image")
-        return found
+        return {"janus": janus.astype(np.float32), **scalars}
+
+    def remark(self, table: "pd.DataFrame") -> str:
+        if not (without := int((~ordered(table)).sum())):
+            return ""
+        return (
+            f"{without} of {len(table)} images are of particles that are neither core-shell nor Janus, or that have no "
+            "label; they count for size and composition only"
+        )
 
     def scale(self, labels: Mapping[str, NDArray[np.float32]]) -> Scale:
         scalars = np.stack([labels["ln_n_atoms"], labels["fraction_first"]], axis=1).astype(np.float64)
@@ -88,7 +105,9 @@ class Reading(Task):
 
         scalars = torch.stack([batch["ln_n_atoms"], batch["fraction_first"]], dim=1)
         scaled = (scalars - output.new_tensor(scale.centre)) / output.new_tensor(scale.spread)
-        ordering = F.binary_cross_entropy_with_logits(output[:, 0], batch["janus"])
+        known = ~batch["janus"].isnan()
+        costs = F.binary_cross_entropy_with_logits(output[known, 0], batch["janus"][known], reduction="none")
+        ordering = costs.sum() / known.sum().clamp_min(1)
         return ordering + F.smooth_l1_loss(output[:, 1:], scaled, reduction="none").mean(dim=0).sum()
 
     def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
@@ -100,9 +119,11 @@ class Reading(Task):
         }
 
     def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
+        """Mean metrics over a batch; the accuracy is that of the images with an order, NaN if there are none."""
         read = self.read(output, batch, scale)
+        known = ~batch["janus"].isnan()
         return {
-            "accuracy": ((read["p_janus"] > 0.5) == (batch["janus"] > 0.5)).float().mean(),
+            "accuracy": ((read["p_janus"] > 0.5) == (batch["janus"] > 0.5))[known].float().mean(),
             "size_mae_atoms": (read["n_atoms"] - batch["ln_n_atoms"].exp()).abs().mean(),
             "composition_mae": (read["fraction_first"] - batch["fraction_first"]).abs().mean(),
         }
@@ -131,7 +152,7 @@ class Reading(Task):
         confused = Picture(
             confusion_matrix(found.predictions),
             "Confusion matrix of the ordering",
-            "Test images by true and predicted ordering.",
+            "Test images of core-shell and Janus particles by true and predicted ordering.",
             "narrow",
         )
         scatter = Picture(
@@ -139,32 +160,53 @@ class Reading(Task):
             "Predicted against true size and composition",
             "Every test image: the network's prediction against the truth. Points on the line are exact.",
         )
+        without = self.remark(found.predictions)
         averaged = (
-            f"With the readings of all views of a particle averaged, {number(particle['accuracy'], '%')} of the test "
-            f"particles get the right order; the mean error in size is {number(particle['size_mae_atoms'], 'atoms')}, "
-            f"in composition {number(particle['composition_mae'])}."
+            f"{without}{'. ' if without else ''}With the readings of all views of a particle averaged, "
+            f"{number(particle['accuracy'], '%')} of the test particles with an order get the right one; the mean "
+            f"error in size is {number(particle['size_mae_atoms'], 'atoms')}, in composition "
+            f"{number(particle['composition_mae'])}."
         )
         return [Block(pictures=[confused]), Block(averaged, [scatter])]
 
 
-def scores(table: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
-    """Scores of predictions as `name`, `name_low`, `name_high`, and their baselines."""
-    from alloyscope.learn.metrics import balanced_accuracy, confusion, mean_score, proportion
+def ordered(table: "pd.DataFrame") -> NDArray[np.bool_]:
+    """Which rows are labelled with one of `ORDERINGS`, shape (n,)."""
+    return table["ordering"].isin(ORDERINGS).to_numpy(dtype=bool)
 
-    groups = table["particle"]
+
+def ordering_scores(table: "pd.DataFrame") -> dict[str, Any]:
+    """Scores of the predicted order; None where no row has an order."""
+    from alloyscope.learn.metrics import Score, balanced_accuracy, confusion, proportion
+
+    known = table[ordered(table)]
     truth, predicted = (
-        np.array([ORDERINGS.index(name) for name in table[column]], dtype=np.int64)
+        np.array([ORDERINGS.index(name) for name in known[column]], dtype=np.int64)
         for column in ("ordering", "ordering_predicted")
     )
     matrix = confusion(truth, predicted, len(ORDERINGS))
+    any_known = len(known) > 0
+    accuracy = proportion(truth == predicted, known["particle"]) if any_known else Score(None, None, None)
+    # The better of the two constant answers: the majority of the training split may be the minority here.
+    baseline = float(known["ordering"].value_counts(normalize=True).max()) if any_known else None
+    return {
+        **accuracy.entries("accuracy"),
+        "accuracy_baseline": baseline,
+        "balanced_accuracy": balanced_accuracy(matrix) if any_known else None,
+        "confusion": {"labels": list(ORDERINGS), "true_by_predicted": matrix},
+        "n_ordered": len(known),
+    }
+
+
+def scores(table: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
+    """Scores of predictions as `name`, `name_low`, `name_high`, and their baselines."""
+    from alloyscope.learn.metrics import mean_score
+
+    groups = table["particle"]
     size_error = (table["n_atoms_predicted"] - table["n_atoms"]).abs()
     composition_error = (table["fraction_first_predicted"] - table["fraction_first"]).abs()
     return {
-        **proportion(truth == predicted, groups).entries("accuracy"),
-        # The better of the two constant answers: the majority of the training split may be the minority here.
-        "accuracy_baseline": float(table["ordering"].value_counts(normalize=True).max()),
-        "balanced_accuracy": balanced_accuracy(matrix),
-        "confusion": {"labels": list(ORDERINGS), "true_by_predicted": matrix},
+        **ordering_scores(table),
         **mean_score(size_error, groups).entries("size_mae_atoms"),
         "size_mae_baseline_atoms": float((table["n_atoms"] - training["n_atoms"].mean()).abs().mean()),
         **mean_score(composition_error, groups).entries("composition_mae"),
