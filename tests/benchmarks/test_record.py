@@ -22,6 +22,7 @@ from benchmarks.record.recording import run
 
 CAMPAIGN: dict[str, Any] = {
     "campaign": {"name": "small", "n_particles": 4},
+    "potential": {"set": "AgCo"},
     "md": {"particles_per_chunk": 2},
     "imaging": {"md_chunks_per_chunk": 1, "views": 3},
 }
