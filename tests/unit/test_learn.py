@@ -1,7 +1,7 @@
 """Images, networks, tasks and scores of the learning part, against closed forms and hand arithmetic."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from alloyscope.errors import ContractError, GateError
-from alloyscope.ids import draw_value, rng_for
 from alloyscope.intervals import wilson_interval
 from alloyscope.learn import metrics
-from alloyscope.learn.data import Images, Released, Visits, normalise, turned
+from alloyscope.learn.data import Images, Released, Visits, in_units_of_background, normalise, turned
 from alloyscope.learn.model import Card, new_learner, trained_learner
 from alloyscope.learn.networks import PIXEL_MULTIPLE, DenoisingNetwork, ReadingNetwork, contrasts
 from alloyscope.learn.tasks import TASKS
@@ -29,7 +28,8 @@ class Both(TASKS["reading"]):
     reads = ("clean",)
 
 
-BOTH = Both()
+BOTH = Both(gain_error=1.0, offset_error=0.0)  # in units of the image's own background
+BY_DOSE = Both(normalised_by="dose", gain_error=1.0, offset_error=0.0)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_vacuum_is_one_at_every_dose():
 
 
 def test_stored_images_come_back_as_they_are(released):
-    images = Images(released, "train", BOTH, DETECTOR)
+    images = Images(released, "train", BY_DOSE, DETECTOR)
     item = images[0]
     assert item["image"].shape == item["clean"].shape == (1, 16, 16)
     np.testing.assert_allclose(item["image"], item["clean"], atol=0.5 / 200)  # rounding to whole counts
@@ -161,7 +161,7 @@ def test_a_visit_depends_on_seed_epoch_and_image_alone(released):
 
 
 def test_fresh_noise_is_poisson_noise_at_a_dose_of_the_section(released):
-    images = Images(released, "train", BOTH, DETECTOR, seed=1, redraw_noise=True)
+    images = Images(released, "train", BY_DOSE, DETECTOR, seed=1, redraw_noise=True)
     vacuum = [images[4 * epoch + 1] for epoch in range(60)]  # image 1 is vacuum
     electrons = np.array([float(item["electrons"]) for item in vacuum])
     assert 25 <= electrons.min() < 60  # 100 e/Å² · 0.25 Å²
@@ -173,7 +173,8 @@ def test_fresh_noise_is_poisson_noise_at_a_dose_of_the_section(released):
 
 def test_redrawn_noise_has_the_gains_of_the_section(released):
     uneven = DETECTOR.model_copy(update={"gain_map_rms": (0.2, 0.4)})
-    images = Images(released, "train", BOTH, uneven, seed=1, redraw_noise=True)
+    known_dose = BOTH.model_copy(update={"normalised_by": "dose"})
+    images = Images(released, "train", known_dose, uneven, seed=1, redraw_noise=True)
     vacuum = [images[4 * epoch + 1] for epoch in range(60)]
     # variance of g n / n0 with Poisson n: (1 + r²) / n0 + r², r uniform in 0.2 … 0.4: r² is 0.28 / 3 in the mean
     squares = np.array([float(item["image"].var() - (1 / item["electrons"])) for item in vacuum])
@@ -183,20 +184,82 @@ def test_redrawn_noise_has_the_gains_of_the_section(released):
     )  # a map of its own each visit
 
 
-def test_a_detector_without_gains_redraws_the_noise_of_before(released):
-    # hand-made: eighth turn, dose, readout, shot noise, in this order from the stream of the visit
-    image = Images(released, "train", BOTH, DETECTOR, seed=1, redraw_noise=True)[1]
-    rng = rng_for("redraw", 1, 0, 1)
-    symmetry, dose = int(rng.integers(8)), draw_value(DETECTOR.dose_e_per_A2, rng)
-    draw_value(DETECTOR.readout_e, rng)
-    clean = np.asarray(released.clean[1], np.float32)
-    counts = rng.poisson(clean.astype(float) * (dose * released.pixel_size_A**2)) * DETECTOR.gain + DETECTOR.offset
-    expected = turned(normalise(counts, dose, released.pixel_size_A, DETECTOR), symmetry)
-    np.testing.assert_allclose(image["image"][0], expected, rtol=1e-6)
+def test_network_sees_the_background_and_not_the_dose(released):
+    """Stored doses that are wrong by any factor change nothing; the noise tells the electrons."""
+    rng = np.random.default_rng(1)
+    counts = 10 + 2 * rng.poisson(100 * np.ones((4, 64, 64)))  # gain 2, offset 10
+    clean = np.full(counts.shape, 0.9, np.float16)  # a film that fills the image
+
+    def show(dose_e_per_A2):
+        table = released.table.assign(dose_e_per_A2=dose_e_per_A2)
+        return Images(replace(released, table=table, counts=counts, clean=clean), "train", BOTH, DETECTOR)[1]
+
+    shown, same = show(400.0), show(4.0)
+    assert all(torch.equal(value, same[name]) for name, value in shown.items())
+    assert shown["image"].mean() == pytest.approx(1, abs=0.005)
+    assert shown["electrons"] == pytest.approx(100, rel=0.15)  # 64² pixels: 3 % (1 σ) for white noise
+    np.testing.assert_allclose(shown["clean"], 1, atol=1e-6)  # the truth is in units of its own background
+
+
+def test_image_without_a_background_is_named(released):
+    dark = replace(released, counts=np.zeros((4, 16, 16), np.uint16))  # an offset of 10 was promised
+    with pytest.raises(ContractError, match=r"image 2: the background of an image must be above the camera's offset"):
+        Images(dark, "train", BOTH, DETECTOR)[2]
+
+
+def test_gain_of_the_camera_cancels_and_its_offset_does_not(released):
+    vacuum = replace(released, clean=np.ones((4, 64, 64), np.float16))
+
+    def visit(**errors):
+        task = BOTH.model_copy(update=errors)
+        return Images(vacuum, "train", task, DETECTOR, seed=1, redraw_noise=True)[1]
+
+    plain, gained, lifted = visit(), visit(gain_error=8.0), visit(offset_error=0.25)
+    dose_e = float(plain["electrons"])
+    np.testing.assert_allclose(
+        gained["image"], plain["image"], atol=0.6 / (2 * 20)
+    )  # rounding of at least 20 electrons
+    assert gained["electrons"] == pytest.approx(dose_e, rel=0.01)
+    assert float(lifted["image"].std() / plain["image"].std()) == pytest.approx(1 / 1.25, rel=0.02)
+    assert lifted["electrons"] == pytest.approx(1.25**2 * dose_e, rel=0.05)
+
+
+def test_errors_of_the_camera_are_drawn_at_each_visit(released):
+    """Read by dose, where a wrong gain shows: vacuum of 1 lies anywhere from 0.8 to 1.25 of it."""
+    task = BY_DOSE.model_copy(update={"gain_error": LogUniform(log_uniform=(0.8, 1.25))})
+    images = Images(released, "train", task, DETECTOR, seed=1, redraw_noise=True)
+    means = np.array([float(images[4 * epoch + 1]["image"].mean()) for epoch in range(40)])
+    assert 0.78 < means.min() < 0.87
+    assert 1.15 < means.max() < 1.27
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("gain", [1.005, 1.05, 1.5])
+def test_predictions_do_not_depend_on_the_gain(task, gain):
+    learner = new_learner(card(task)).eval()
+    rng = np.random.default_rng(2)
+    counts = rng.poisson(50 * (1 - 0.1 * (np.hypot(*(np.indices((64, 64)) - 32)) < 12)))
+
+    def predicted(counts):
+        image, electrons = in_units_of_background(counts)
+        with torch.inference_mode():
+            return learner(torch.from_numpy(image)[None, None], torch.tensor([electrons], dtype=torch.float32))
+
+    torch.testing.assert_close(predicted(gain * counts), predicted(counts), rtol=1e-4, atol=1e-5)
+
+
+def test_old_network_is_shown_images_as_it_learnt_them():
+    """A checkpoint without the key was trained on images in units of the dose."""
+    settings = TASKS["reading"](width=4).model_dump(mode="json")
+    new = card(settings=settings)
+    later = {"normalised_by", "gain_error", "offset_error"}
+    old = card(settings={name: value for name, value in settings.items() if name not in later})
+    assert new.record.normalised_by == "background"
+    assert old.record.normalised_by == "dose"
 
 
 def test_noisy_image_and_truth_are_turned_together(released):
-    images = Images(released, "train", BOTH, DETECTOR, seed=1)
+    images = Images(released, "train", BY_DOSE, DETECTOR, seed=1)
     for epoch in range(6):
         item = images[4 * epoch]
         np.testing.assert_allclose(item["image"], item["clean"], atol=0.5 / 200)

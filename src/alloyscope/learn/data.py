@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from alloyscope.contracts import Split
 from alloyscope.errors import ContractError, StoreError
 from alloyscope.ids import draw_value, rng_for
+from alloyscope.learn.background import background
 from alloyscope.learn.task import Batch, Task
 from alloyscope.microscope.detector import expose
 from alloyscope.microscope.settings import DetectorSection, Device
@@ -100,6 +101,24 @@ def normalise(
     return (counts.astype(np.float32) - np.float32(detector.offset)) / np.float32(scale)
 
 
+def in_units_of_background(image: NDArray[Any], offset: float = 0.0) -> tuple[NDArray[np.float32], float]:
+    """Divide an image by its own background, of which neither dose nor gain need to be known.
+
+    Args:
+        image: Stored counts, or intensity, shape (y, x).
+        offset: Stored counts at zero electrons, as known of the camera.
+
+    Returns:
+        The image in units of its background, and the electrons per pixel that its noise shows.
+
+    Raises:
+        ContractError: the image is not finite, or its background is not above the offset.
+    """
+    signal = image.astype(np.float64) - offset
+    found = background(signal)
+    return (signal / found.level).astype(np.float32), found.electrons
+
+
 def turned(image: NDArray[Any], symmetry: int) -> NDArray[Any]:
     """Apply one of the 8 symmetries of the square, without interpolation: quarter turns 0–3, then the same mirrored."""
     quarter_turns = np.rot90(image, symmetry % 4, axes=(-2, -1))
@@ -115,7 +134,7 @@ class Images(Dataset[Batch]):
         task: The task, which defines what a batch holds beside the noisy image.
         detector: Offset, gain and, for fresh noise, dose and readout.
         seed: Training seed; with None, images are as stored, neither turned nor exposed again.
-        redraw_noise: Whether each visit draws a fresh dose and noise.
+        redraw_noise: Whether each visit draws a fresh dose, noise, and errors of the camera's gain and offset.
         preload: Whether to hold the split in memory.
     """
 
@@ -134,7 +153,7 @@ class Images(Dataset[Batch]):
         self.rows = table["image"].to_numpy(dtype=np.int64)
         self.doses = table["dose_e_per_A2"].to_numpy(dtype=np.float64)
         self.labels = task.labels(table)
-        self.with_clean = "clean" in task.reads
+        self.task = task
         self.pixel_size_A = released.pixel_size_A
         self.detector, self.seed, self.redraw_noise = detector, seed, redraw_noise
         self.mtf = table[list(MTF)].to_numpy(dtype=np.float64)
@@ -162,22 +181,41 @@ class Images(Dataset[Batch]):
                 dose = draw_value(self.detector.dose_e_per_A2, rng)
                 redrawn = self._expose(clean, dose, place, rng)
         counts = np.asarray(self._counts[where]) if redrawn is None else redrawn
-        image = normalise(counts, dose, self.pixel_size_A, self.detector)
-        arrays = {"image": image, "clean": clean} if self.with_clean else {"image": image}
+        own = self.task.normalised_by == "background"
+        try:
+            image, electrons = (
+                in_units_of_background(counts, self.detector.offset) if own else self._by_dose(counts, dose)
+            )
+        except ContractError as error:
+            raise ContractError(f"image {row}: {error}") from None
+        arrays = {"image": image}
+        if "clean" in self.task.reads:
+            arrays["clean"] = in_units_of_background(clean)[0] if own else clean
         return {
             **{name: torch.from_numpy(turned(array, symmetry).copy())[None] for name, array in arrays.items()},
-            "electrons": torch.tensor(electrons_per_pixel(dose, self.pixel_size_A), dtype=torch.float32),
+            "electrons": torch.tensor(electrons, dtype=torch.float32),
             "row": torch.tensor(row),
             **{name: torch.tensor(values[place]) for name, values in self.labels.items()},
         }
 
+    def _by_dose(self, counts: NDArray[Any], dose_e_per_A2: float) -> tuple[NDArray[np.float32], float]:
+        image = normalise(counts, dose_e_per_A2, self.pixel_size_A, self.detector)
+        return image, electrons_per_pixel(dose_e_per_A2, self.pixel_size_A)
+
     def _expose(
         self, clean: NDArray[np.float32], dose_e_per_A2: float, place: int, rng: np.random.Generator
     ) -> NDArray[np.uint16]:
+        """Expose an image with a camera whose gain and offset are not quite those of `detector`."""
         c1, c2, c3 = self.mtf[place].tolist()
         readout_e = draw_value(self.detector.readout_e, rng)
         gains = self.detector.gain_map_rms
-        gain_map_rms = draw_value(gains, rng) if gains else 0.0  # a draw would change the noise of earlier trainings
+        gain_map_rms = draw_value(gains, rng) if gains else 0.0
+        gain, offset = self.detector.gain, self.detector.offset
+        vacuum = gain * electrons_per_pixel(dose_e_per_A2, self.pixel_size_A)
+        errors = {
+            "gain": gain * draw_value(self.task.gain_error, rng),
+            "offset": offset + vacuum * draw_value(self.task.offset_error, rng),
+        }
         return expose(
             clean,
             dose_e_per_A2=dose_e_per_A2,
@@ -185,7 +223,7 @@ class Images(Dataset[Batch]):
             gain_map_rms=gain_map_rms,
             mtf_parameters=(c1, c2, c3),
             pixel_size_A=self.pixel_size_A,
-            detector=self.detector,
+            detector=self.detector.model_copy(update=errors),
             rng=rng,
         )
 

@@ -13,7 +13,7 @@ from alloyscope.errors import GateError
 from alloyscope.ids import rng_for
 from alloyscope.intervals import wilson_interval
 
-DATA_RANGE = 1.0  # of PSNR and SSIM: from 0 to the incident beam
+DATA_RANGE = 1.0  # of PSNR and SSIM: from 0 to the background, which is the incident beam where no film is
 RESAMPLES = 1000
 
 
@@ -30,7 +30,7 @@ class Score:
 
 
 def psnr_dB(image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio of each image [dB], (n, 1, y, x) → (n,); the peak is the incident beam."""
+    """Peak signal-to-noise ratio of each image [dB], (n, 1, y, x) → (n,); the peak is the background."""
     each: torch.Tensor = peak_signal_noise_ratio(image, truth, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
     return each
 

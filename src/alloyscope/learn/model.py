@@ -21,6 +21,7 @@ from alloyscope.microscope import gpu
 from alloyscope.microscope.settings import Device
 
 WARM_UP = 0.1  # share of all optimiser steps over which the learning rate rises
+BEFORE = {"normalised_by": "dose"}  # settings of a checkpoint that is older than these keys
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Card:
     Attributes:
         task: Name of the task in TASKS.
         seed: Training seed.
-        settings: Section of the task, as a dict.
+        settings: Section of the task, as a dict; it says how images were normalised.
         detector: Section of the detector, as a dict; its gain and offset convert counts to intensity.
         centre, spread: Scale of the task's labels; see `Task.scale`.
         seen: Particles of the training and validation splits.
@@ -48,8 +49,8 @@ class Card:
 
     @property
     def record(self) -> Task:
-        """The task with the settings of the training."""
-        return TASKS[self.task].model_validate(self.settings)
+        """The task with the settings of the training; an old network is shown images as it learnt them, by dose."""
+        return TASKS[self.task].model_validate(BEFORE | self.settings)
 
 
 class Learner(LightningModule):

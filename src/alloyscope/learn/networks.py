@@ -14,14 +14,14 @@ CONTRAST_SCALE = 10.0  # turns a particle's contrast, about 3 % of the beam, int
 
 
 def contrasts(image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
-    """Contrast relative to vacuum, in units of the beam and in units of its shot noise 1/√electrons.
+    """Contrast relative to the background, in units of its level and in units of its noise 1/√electrons.
 
     Args:
-        image: Fraction of the incident beam, (n, 1, y, x).
-        electrons: Electrons per pixel in vacuum, (n,).
+        image: Intensity in units of its background, (n, 1, y, x).
+        electrons: Electrons per pixel in the background, (n,).
 
     Returns:
-        Two channels, (n, 2, y, x). Their ratio gives the dose to the network.
+        Two channels, (n, 2, y, x). Their ratio gives the noise to the network.
     """
     contrast = image - 1
     return torch.cat([CONTRAST_SCALE * contrast, contrast * electrons.sqrt()[:, None, None, None]], dim=1)
@@ -50,7 +50,7 @@ def down(channels: int) -> nn.Conv2d:
 
 
 class ReadingNetwork(nn.Module):
-    """Residual network: image and dose → ordering logit, standardised ln n_atoms and fraction of the first species.
+    """Residual network: image and electrons → ordering logit, scaled ln n_atoms and fraction of the first species.
 
     Args:
         width: Channels of the first level; they double at each of the two halvings of the grid.
@@ -77,7 +77,7 @@ class ReadingNetwork(nn.Module):
 
 
 class DenoisingNetwork(nn.Module):
-    """U-Net (Ronneberger et al. 2015): noisy image and dose → expected image, predicted as contrast relative to vacuum.
+    """U-Net (Ronneberger et al. 2015): noisy image and electrons → expected image, as contrast to the background.
 
     Args:
         width: Channels of the first level; they double at each of the two halvings of the grid.

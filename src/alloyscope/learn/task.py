@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from alloyscope.sections import Positive, Section
+from alloyscope.sections import LATER, Draw, LogUniform, Positive, PositiveDraw, Section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,11 +106,13 @@ class Block:
 class Task(Section, ABC):
     """A task that a network learns. Each module of learn/tasks/ holds one; its fields are section `training.<name>`.
 
-    The network gets the noisy image and its dose. A batch holds, by name:
-        image: Noisy intensity as a fraction of the incident beam (vacuum is 1), (n, 1, y, x).
-        electrons: Electrons per pixel in vacuum, that is, the dose, (n,).
+    The network gets the noisy image and a measure of its noise. A batch holds, by name:
+        image: Noisy intensity in units of the image's own background (vacuum, or film if it fills the image), or, with
+            normalised_by `dose`, of the incident beam, (n, 1, y, x).
+        electrons: Electrons per pixel that the noise of the background shows, or those of the dose, (n,).
         row: Row of the image in the arrays, (n,).
-        clean: Expected intensity, with the unit and shape of `image`, if it is among `reads`.
+        clean: Expected intensity in units of its own background, or of the incident beam, with the shape of `image`,
+            if it is among `reads`.
         …: The task's labels, (n,) each.
 
     Attributes:
@@ -138,7 +140,11 @@ class Task(Section, ABC):
     batch_size: int = Field(64, ge=1)
     learning_rate: Positive = 1e-3
     width: int = Field(32, ge=4)  # channels of the first level
-    redraw_noise: bool = True  # draw a fresh dose and noise at each visit of a training image
+    redraw_noise: bool = True  # draw a fresh dose, noise and camera errors at each visit of a training image
+    # background: an image in units of its own background (docs/decisions/0013); dose: the dose must be known
+    normalised_by: Annotated[Literal["background", "dose"], LATER] = "background"
+    gain_error: Annotated[PositiveDraw, LATER] = LogUniform(log_uniform=(0.9, 1.1))  # factor on the camera's gain
+    offset_error: Annotated[Draw, LATER] = (-0.02, 0.02)  # of the camera's offset, as a share of the vacuum's counts
 
     @classmethod
     def name(cls) -> str:

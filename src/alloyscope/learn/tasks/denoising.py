@@ -85,7 +85,7 @@ class Denoising(Task):
         doses = Picture(
             quality_against_dose(found.predictions),
             "Image quality against dose",
-            "Peak signal-to-noise ratio (peak: the incident beam) and structural similarity of every test image to "
+            "Peak signal-to-noise ratio (peak: the background) and structural similarity of every test image to "
             "the truth.",
         )
         seen = (
