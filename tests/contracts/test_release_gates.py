@@ -16,13 +16,23 @@ from alloyscope.cli import main
 from alloyscope.errors import GateError, StoreError
 from alloyscope.imaging.box import Slab
 from alloyscope.imaging.factors import correction_A2, projected_factor_VA2
-from alloyscope.microscope import views
-from alloyscope.microscope.settings import OpticsSection
+from alloyscope.microscope import detector, optics, views
+from alloyscope.microscope.settings import DetectorSection, OpticsSection
 from alloyscope.stages import gates
 from alloyscope.store.atomic import checksum
-from tests.stages.synthetic_md import IMAGING, PER_CHUNK, SEED, labels_table, make_chunk, rotating, write_md_chunk
+from tests.stages.synthetic_md import (
+    DETECTOR,
+    IMAGING,
+    PER_CHUNK,
+    SEED,
+    labels_table,
+    make_chunk,
+    rotating,
+    write_md_chunk,
+)
 
 CHUNKS = 2
+COHERENT = OpticsSection(focal_spread_A=0.0, angular_spread_mrad=0.0)
 Plant = Callable[[Path, pytest.MonkeyPatch], None]
 
 
@@ -41,7 +51,7 @@ def campaign(imaged: Path, tmp_path: Path) -> Path:
 def make_campaign(folder: Path, **changed: Any) -> None:
     for chunk in range(CHUNKS):
         write_md_chunk(folder / "structures", chunk)
-        make_chunk(folder, chunk, **changed)
+        make_chunk(folder, chunk, **{"optics": COHERENT, **changed})
     labels_table(CHUNKS * PER_CHUNK).to_parquet(folder / "structures" / "structures.parquet")
 
 
@@ -56,6 +66,7 @@ def examine(campaign: Path, **changed: Any) -> dict[str, Any]:
         "sample": 2,
         "seed": SEED,
         "imaging": IMAGING,
+        "detector": DETECTOR,
         "out": campaign / "hrtem" / "gates.json",
     }
     gates.run(**{**inputs, **changed})
@@ -69,13 +80,16 @@ def test_sound_campaign_passes_every_gate(campaign: Path) -> None:
         "stored image against remade one",
         "slices halved",
         "abTEM on a finer grid",
+        "whole image, of the beam",
+        "whole image, of the contrast",
+        "noise, least p",
         "species swapped",
         "depth of scattering, slices off",
-        "finest fringe through the grid",
     }
     names = [row["gate"] for row in found["gates"]]
     assert {name: names.count(name) for name in per_image} == dict.fromkeys(per_image, 2)
-    assert set(names) - per_image == {"wavelength", "rotations uniform, least p", "equal particles in two splits"}
+    once = {"wavelength", "lens and camera, of the contrast", "rotations uniform, least p"}
+    assert set(names) - per_image == {*once, "equal particles in two splits"}
     assert len(found["images"]) == 2
     values = {row["gate"]: row["value"] for row in found["gates"]}
     assert 0.3 < values["species swapped"] < 0.8
@@ -90,6 +104,24 @@ def test_campaign_of_rotating_particles_passes(tmp_path: Path) -> None:
     labels_table(CHUNKS * PER_CHUNK).to_parquet(tmp_path / "structures" / "structures.parquet")
     values = {row["gate"]: row["value"] for row in examine(tmp_path)["gates"]}
     assert values["stored image against remade one"] < 1e-3
+
+
+def test_what_was_not_checked_is_said(campaign: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fringe = [f"{name}: the finest fringe, because no species has 13 atoms" for name in examine(campaign)["images"]]
+    none = "the engine in 2 of 2 chunks, the first is 000000: none of their waves was compared with abTEM's"
+    assert examine(campaign)["unchecked"] == [f"{none} (execution.checked_waves), but those of the sample are", *fringe]
+    assert f"not checked: {none}" in capfd.readouterr().err
+    make_chunk(campaign, 0, optics=COHERENT, checked_waves=1)
+    assert "the engine in 1 of 2 chunks, the first is 000001" in examine(campaign)["unchecked"][0]
+    make_chunk(campaign, 1, optics=COHERENT, checked_waves=1)
+    assert examine(campaign)["unchecked"] == fringe
+
+
+def test_abtems_own_images_are_not_compared_with_another_engine(tmp_path: Path) -> None:
+    imaging = IMAGING.model_copy(update={"engine": "abtem"})
+    make_campaign(tmp_path, imaging=imaging)
+    unchecked = examine(tmp_path, imaging=imaging)["unchecked"]
+    assert unchecked[0].startswith("the engine, because abTEM made the images itself")
 
 
 def change_structures(campaign: Path, old: str, new: str) -> None:
@@ -149,6 +181,27 @@ def images_of_another_view(campaign: Path, _: pytest.MonkeyPatch) -> None:
         table.assign(defocus_A=table["defocus_A"] + 40.0).to_parquet(path)
 
 
+def lens_of_the_other_sign(campaign: Path, patch: pytest.MonkeyPatch) -> None:
+    """Also when the gates make the image again: only the reference knows better."""
+    right = optics.coefficient
+    patch.setattr(optics, "coefficient", lambda view, n, m: right(view, n, m) * (-1 if (n, m) == (1, 0) else 1))
+    make_campaign(campaign)
+
+
+def sign_of_an_aberration_that_is_not_drawn(campaign: Path, patch: pytest.MonkeyPatch) -> None:
+    right = optics.coefficient
+    patch.setattr(optics, "coefficient", lambda view, n, m: right(view, n, m) * (-1 if (n, m) == (5, 4) else 1))
+
+
+def camera_without_mtf(campaign: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(detector, "mtf", lambda k, c1, c2, c3: 0 * k + 1)
+    make_campaign(campaign)
+
+
+def counts_of_another_gain(campaign: Path, _: pytest.MonkeyPatch) -> None:
+    make_campaign(campaign, detector=DetectorSection(gain=1.5))
+
+
 FAULTS: list[tuple[Plant, str]] = [
     (species_exchanged_before_imaging, "stored image must be what its structure and parameters give"),
     (last_species_for_every_atom, r"swapping species must change the image by 10% .*got 0\.0%"),
@@ -159,6 +212,10 @@ FAULTS: list[tuple[Plant, str]] = [
     (rotations_about_the_beam_alone, "8 rotations must be uniform"),
     (structure_in_two_splits, "2 particles equal one of another split, the first are 2, 3"),
     (atom_outside_the_box, r"atoms lie outside the box of 13\.91"),
+    (lens_of_the_other_sign, r"p\d+-v\d+: the whole image must agree with the reference's"),
+    (sign_of_an_aberration_that_is_not_drawn, "lens: lens and camera must make the reference's image"),
+    (camera_without_mtf, r"p\d+-v\d+: the whole image must agree with the reference's"),
+    (counts_of_another_gain, r"the counts must have the noise .* they differ in mean"),
     (images_of_another_view, "stored image must be what its structure and parameters give"),
 ]
 
@@ -183,7 +240,9 @@ def test_every_fault_is_told_at_once(campaign: Path, monkeypatch: pytest.MonkeyP
     images_of_another_view(campaign, monkeypatch)
     with pytest.raises(GateError) as caught:
         examine(campaign)
-    assert len(str(caught.value).splitlines()) == 3  # one of the splits, one for each image
+    lines = str(caught.value).splitlines()
+    faults = ("equal one of another split", "stored image must be what", "the whole image must agree")
+    assert [sum(fault in line for line in lines) for fault in faults] == [1, 2, 2]
 
 
 def test_images_of_no_structure_are_named(campaign: Path) -> None:
@@ -203,6 +262,14 @@ def test_command_line(campaign: Path, capsys: pytest.CaptureFixture[str]) -> Non
     words = ["gates", "--images", str(campaign / "hrtem"), "--structures", str(campaign / "structures")]
     words += ["--labels", str(campaign / "structures" / "structures.parquet"), "--chunks", str(CHUNKS)]
     words += ["--capacity", str(PER_CHUNK), "--md-capacity", str(PER_CHUNK), "--sample", "1", "--seed", str(SEED)]
-    words += ["--imaging", IMAGING.as_json(), "--film", "--out", str(campaign / "hrtem" / "gates.json")]
+    words += [
+        "--imaging",
+        IMAGING.as_json(),
+        "--detector",
+        DETECTOR.as_json(),
+        "--film",
+        "--out",
+        str(campaign / "hrtem" / "gates.json"),
+    ]
     assert main(words) == 0
     assert "species swapped" in capsys.readouterr().err

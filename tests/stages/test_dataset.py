@@ -15,6 +15,7 @@ import zarr
 
 from alloyscope.cli import main
 from alloyscope.errors import StoreError
+from alloyscope.microscope.settings import DetectorSection
 from alloyscope.potential.sets import parameter_set
 from alloyscope.stages import dataset
 from alloyscope.stages.gates import whole_rows
@@ -278,6 +279,41 @@ def test_crate_says_what_the_set_was_made_from(campaign: Path) -> None:
     sources = parameter_set("AgCo-orleans").sources
     assert found["#potential"]["citation"] == [f"{pair}: {sources[pair]}" for pair in ("Ag-Ag", "Ag-Co", "Co-Co")]
     assert "danielfoerster2/md_victor, commit 29ddf96" in sources["Ag-Co"]
+
+
+def test_set_says_which_camera_made_it(campaign: Path) -> None:
+    """dataset.json, the store and the crate; what is drawn for each image is in the index."""
+    detector = DetectorSection(
+        preset="orleans-2026", camera="scintillator", gain=4.0, offset=100, mtf_c2=(0.3, 0.4), readout_e=1.5
+    )
+    camera = release(campaign, detector=detector)["camera"]
+    assert camera == {
+        "kind": "scintillator",
+        "pixels": 32,
+        "pixel_size_A": IMAGING.pixel_size_A,
+        "voltage_kV": 200.0,
+        "gain": 4.0,
+        "offset": 100,
+        "dose_e_per_A2": [3000.0, 15000.0],
+        "mtf_c1": [0.0, 0.01],
+        "mtf_c2": [0.3, 0.4],
+        "mtf_c3": [2.4, 2.6],
+        "readout_e": 1.5,
+        "presets": {"imaging": "corrected", "optics": "corrected", "detector": "orleans-2026"},
+    }
+    group = zarr.open_group(campaign / "hrtem" / "images.zarr", mode="r")
+    assert group.attrs["camera"] == camera
+    counts = {name: group["counts"].attrs[name] for name in ("camera", "gain", "offset")}
+    assert counts == {"camera": "scintillator", "gain": 4.0, "offset": 100}
+    found = entities(campaign)
+    assert {"@id": "#camera"} in found["#campaign"]["instrument"]
+    assert found["#camera"]["name"] == "simulated scintillator camera, 32² pixels"
+    properties = [found[each["@id"]] for each in found["#camera"]["additionalProperty"]]
+    values = {each["name"]: each["value"] for each in properties}
+    assert (values["kind"], values["gain"], values["mtf_c2"]) == ("scintillator", 4.0, "[0.3,0.4]")
+    assert values["preset of detector"] == "orleans-2026"
+    drawn = {"mtf_c1", "mtf_c2", "mtf_c3", "readout_e", "dose_e_per_A2"}
+    assert drawn <= set(read_table(campaign / "hrtem" / "images.parquet").columns) & camera.keys()
 
 
 def test_waves_are_released_with_the_images(tmp_path: Path) -> None:

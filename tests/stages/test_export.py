@@ -46,6 +46,7 @@ def test_hdf5_holds_arrays_columns_and_attributes(folder: Path, tmp_path: Path) 
             assert found.tolist() == expected.where(expected.notna(), "").tolist(), column
         assert file["counts"].attrs["gain"] == 1.0
         assert file.attrs["pixel_size_A"] == PIXEL_A
+        assert file["counts"].attrs["camera"] == json.loads(file.attrs["camera"])["kind"] == "counting"
 
 
 def test_hdf5_has_the_groups_that_hyperspy_reads(folder: Path, tmp_path: Path) -> None:

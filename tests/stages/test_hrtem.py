@@ -50,7 +50,7 @@ def test_chunk_accounts_for_every_particle(campaign: Path) -> None:
         (0, True, None),
         (1, False, "two clusters"),
     ]
-    assert manifest.counts == {"images": 2, "saturated_pixels": 0, "outside_field": 0}
+    assert manifest.counts == {"images": 2, "saturated_pixels": 0, "outside_field": 0, "checked_waves": 0}
     manifest.verify(campaign / "hrtem")
     table = read_table(campaign / "hrtem" / "chunk-000000.parquet")
     assert table["image_id"].tolist() == ["p0000000-v00", "p0000000-v01", "p0000001-v00", "p0000001-v01"]
@@ -156,7 +156,7 @@ def test_wrong_engine_writes_no_manifest(campaign: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "alloyscope.imaging.multislice.projected_factor_VA2", lambda _, k2: projected_factor_VA2("Au", k2)
     )
-    with pytest.raises(GateError, match="must agree with abTEM"):
+    with pytest.raises(GateError, match="abTEM on a twice finer grid must change"):
         make_chunk(campaign, 0, imaging=IMAGING.model_copy(update={"checked_waves": 1}))
     assert not (campaign / "hrtem").exists()
 

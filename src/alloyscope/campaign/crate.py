@@ -9,6 +9,7 @@ from typing import Any
 
 from alloyscope.config.model import Config
 from alloyscope.potential.sets import ParameterSet
+from alloyscope.sections import compact
 
 NAME = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/crate/1.1"
@@ -62,6 +63,7 @@ def crate(
         _file("dataset.json") | {"description": "account of the set: counts, splits, checksums, provenance"},
         {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT License", "url": LICENCE},
         *_making(config_digest, account["provenance"]),
+        *_camera(account["camera"]),
         {
             "@id": "#potential",
             "@type": "CreativeWork",
@@ -108,7 +110,7 @@ def _making(config_digest: str, provenance: Mapping[str, Any]) -> list[Entity]:
             "@id": "#campaign",
             "@type": "CreateAction",
             "name": "simulation campaign",
-            "instrument": _to("#alloyscope"),
+            "instrument": [_to("#alloyscope"), _to("#camera")],
             "object": [_to("#config"), _to("#potential")],
             "result": _to("./"),
             "endTime": provenance["finished"],
@@ -126,4 +128,28 @@ def _making(config_digest: str, provenance: Mapping[str, Any]) -> list[Entity]:
             "name": "digest of the settings that made the images",
             "value": config_digest,
         },
+    ]
+
+
+def _camera(camera: Mapping[str, Any]) -> list[Entity]:
+    """The simulated camera, with one property for each setting; a range stands as in the config, in JSON."""
+    presets = {f"preset of {name}": preset for name, preset in camera["presets"].items()}
+    settings = {name: value for name, value in camera.items() if name != "presets"} | presets
+    properties = [
+        {
+            "@id": f"#camera-{name.replace(' ', '-')}",
+            "@type": "PropertyValue",
+            "name": name,
+            "value": compact(value) if isinstance(value, list | dict) else value,
+        }
+        for name, value in settings.items()
+    ]
+    return [
+        {
+            "@id": "#camera",
+            "@type": "IndividualProduct",
+            "name": f"simulated {camera['kind']} camera, {camera['pixels']}² pixels",
+            "additionalProperty": [_to(each["@id"]) for each in properties],
+        },
+        *properties,
     ]

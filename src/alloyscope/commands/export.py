@@ -14,6 +14,7 @@ import pandas as pd
 from alloyscope.campaign.stages import STAGES
 from alloyscope.errors import StoreError
 from alloyscope.progress import progress
+from alloyscope.sections import compact
 from alloyscope.store.atomic import read_json
 from alloyscope.store.exports import write_hdf5, write_png, write_tiff
 from alloyscope.store.images import CLEAN, COUNTS, WAVE, Stack
@@ -55,7 +56,10 @@ def run(
         stacks = {name: Stack.open(place, name) for name in names}
         target = out / f"{folder.resolve().name}.hdf5"
         kept = ("digest", "pixel_size_A", "gain", "offset")
-        write_hdf5(target, stacks, chosen, {name: account[name] for name in kept if name in account})
+        attributes = {name: account[name] for name in kept if name in account}
+        if "camera" in account:
+            attributes["camera"] = compact(account["camera"])
+        write_hdf5(target, stacks, chosen, attributes)
         return [target]
     return pictures(Stack.open(place, array), chosen, to, out, bits)
 

@@ -39,10 +39,13 @@ class Examination:
     faults: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
-    def ask(self, of: str, gate: Callable[P, gates.Passed], *args: P.args, **kwargs: P.kwargs) -> None:
+    def ask(
+        self, of: str, gate: Callable[P, gates.Passed | tuple[gates.Passed, ...]], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         """Apply a gate to the thing named `of`."""
         try:
-            self.passed.append((of, gate(*args, **kwargs)))
+            passed = gate(*args, **kwargs)
+            self.passed += [(of, one) for one in (passed if isinstance(passed, tuple) else (passed,))]
         except GateError as error:
             self.faults.append(f"{of}: {error}")
 
@@ -175,10 +178,9 @@ def examine_image(
     try:
         remade = next(imager.images([job]))
         found.ask(name, gates.image_is_remade, stored, remade)
+        contrast = examine_engine(found, name, imager, job)
         reference = Reference(imaging, imager.film).image(shown(job), view)
-        found.ask(name, gates.whole_image_agrees, stored, reference)
-        found.ask(name, gates.whole_image_agrees_of_beam, stored, reference)
-        examine_engine(found, name, imager, job)
+        found.ask(name, gates.whole_image_agrees, stored, reference, contrast)
     except GateError as error:  # an atom lies outside, or the norm is lost: there is no image
         found.faults.append(f"{name}: {error}")
         return
@@ -191,8 +193,11 @@ def examine_image(
         found.ask(name, gates.noise_is_the_cameras, noise.p_values(counts, electrons, view, detector))
 
 
-def examine_engine(found: Examination, name: str, imager: Imager, job: Job) -> None:
+def examine_engine(found: Examination, name: str, imager: Imager, job: Job) -> float:
     """Check the engine on one snapshot under plain optics: species, slices, grid, depth, finest fringe.
+
+    Returns:
+        The particle's contrast under plain optics, as a share of the beam.
 
     Raises:
         GateError: an atom lies outside the field of view, or an exit wave loses its norm.
@@ -217,3 +222,4 @@ def examine_engine(found: Examination, name: str, imager: Imager, job: Job) -> N
         found.ask(name, gates.fringe_passes_engine, fringe_kept(imager, frequency_per_A), frequency_per_A)
     else:
         found.unchecked.append(f"{name}: the finest fringe, because no species has 13 atoms")
+    return float(plain.std(dtype=np.float64))

@@ -6,6 +6,7 @@ checksums of these files.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -48,7 +49,7 @@ def run(
         capacity: Number of particles in a full imaging chunk.
         structures: Table of labels, structures.parquet.
         imaging: Number of views, size and number of pixels.
-        detector: Gain and offset, for the attributes of `counts`.
+        detector: The camera, for the description of the set.
         config: The config that the images were made from, for their description.
         out: dataset.json, in the folder of the manifests; the other files are written beside it.
 
@@ -66,7 +67,8 @@ def run(
     table = join_labels(table, labels, structures)
 
     n_chunks = manifests[-1].chunk + 1
-    store.write_metadata(images, n_chunks, shard, attributes(imaging, detector, band))
+    camera = camera_account(imaging, detector, config.optics.preset)
+    store.write_metadata(images, n_chunks, shard, attributes(imaging, camera, band))
     write_table(out.parent / "images.parquet", table, {**store.CHUNK_COLUMNS, **LABEL_COLUMNS})
     valid = table[table["valid"]]
     account = {
@@ -82,6 +84,7 @@ def run(
         "pixel_size_A": imaging.pixel_size_A,
         "gain": detector.gain,
         "offset": detector.offset,
+        "camera": camera,
         "splits": split_account(valid),
         "digest": digest(
             "dataset",
@@ -144,7 +147,23 @@ def split_account(valid: pd.DataFrame) -> dict[str, dict[str, int]]:
     }
 
 
-def attributes(imaging: ImagingSection, detector: DetectorSection, band: WaveBand | None) -> dict[str, dict[str, Any]]:
+def camera_account(imaging: ImagingSection, detector: DetectorSection, lens_preset: str) -> dict[str, Any]:
+    """The camera that made the images; a quantity that is drawn for each image has its range, as in the config.
+
+    The drawn values are in the index. `mtf_*`, `readout_e` and `dose_e_per_A2` have the same names there.
+    """
+    chosen = detector.model_dump(mode="json", exclude={"preset"})
+    return {
+        "kind": chosen.pop("camera"),
+        "pixels": imaging.pixels,
+        "pixel_size_A": imaging.pixel_size_A,
+        "voltage_kV": imaging.voltage_kV,
+        **chosen,
+        "presets": {"imaging": imaging.preset, "optics": lens_preset, "detector": detector.preset},
+    }
+
+
+def attributes(imaging: ImagingSection, camera: Mapping[str, Any], band: WaveBand | None) -> dict[str, dict[str, Any]]:
     """Attributes of the group and of its arrays, for readers without this package.
 
     The group's `ome` is OME-NGFF 0.5 (https://ngff.openmicroscopy.org/0.5): one image per array, without a pyramid.
@@ -161,10 +180,17 @@ def attributes(imaging: ImagingSection, detector: DetectorSection, band: WaveBan
             **scale,
             "views": imaging.views,
             "voltage_kV": imaging.voltage_kV,
+            "camera": dict(camera),
             "ome": {"version": "0.5", "multiscales": pictures},
         },
         store.CLEAN: {**scale, "units": "intensity of the incident beam"},
-        store.COUNTS: {**scale, "units": "counts", "gain": detector.gain, "offset": detector.offset},
+        store.COUNTS: {
+            **scale,
+            "units": "counts",
+            "gain": camera["gain"],
+            "offset": camera["offset"],
+            "camera": camera["kind"],
+        },
     }
     if band:
         found[store.WAVE] = {

@@ -9,7 +9,7 @@ has checked, only if all gates have passed.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,10 @@ def run(
     """
     watch = Stopwatch("gates")
     there = finished(images, chunks)
-    table = pd.concat([asked_of(images, chunk) for chunk in there], ignore_index=True)
+    asked = [asked_of(images, chunk) for chunk in there]
+    table = pd.concat([rows for rows, _ in asked], ignore_index=True)
     known = read_table(labels, ("particle", "split", "valid", *KNOWN_BY))
-    found = Examination(unchecked=engine_unchecked(images, there, imaging))
+    found = Examination(unchecked=engine_unchecked(dict(zip(there, (compared for _, compared in asked))), imaging))
     found.ask("all images", gates.rotations_uniform, table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
     found.ask("all particles", gates.no_twins_across_splits, known[known["valid"]], KNOWN_BY)
 
@@ -110,27 +111,33 @@ def run(
     write_json(out, account | {"provenance": watch.record()})
 
 
-def asked_of(folder: Path, chunk: int) -> pd.DataFrame:
+def asked_of(folder: Path, chunk: int) -> tuple[pd.DataFrame, int]:
     """Read the columns `ASKED` of all images of a chunk; a million whole rows would take 1.5 GB.
+
+    Returns:
+        The table, and the number of waves that the stage `hrtem` compared with abTEM's.
 
     Raises:
         StoreError: the chunk's manifest or table is missing or damaged.
     """
-    Manifest.read(folder / manifest_name(chunk))
-    return read_table(folder / table_name(chunk), ASKED)
+    compared = Manifest.read(folder / manifest_name(chunk)).counts.get("checked_waves", 0)
+    return read_table(folder / table_name(chunk), ASKED), compared
 
 
-def engine_unchecked(folder: Path, chunks: Sequence[int], imaging: ImagingSection) -> list[str]:
-    """What the stage `hrtem` has not compared with another engine, in words."""
+def engine_unchecked(compared: Mapping[int, int], imaging: ImagingSection) -> list[str]:
+    """What the stage `hrtem` has not compared with another engine, in words.
+
+    Args:
+        compared: Chunk → number of waves that were compared with abTEM's.
+        imaging: Engine of the campaign.
+    """
     if imaging.engine == "abtem":
         return ["the engine, because abTEM made the images itself: the gates compare its grid, lens and camera only"]
-    without = [
-        chunk for chunk in chunks if not Manifest.read(folder / manifest_name(chunk)).counts.get("checked_waves")
-    ]
+    without = [chunk for chunk, count in compared.items() if count == 0]
     if not without:
         return []
     return [
-        f"the engine in {len(without)} of {len(chunks)} chunks, the first is {chunk_name(without[0])}: none of their "
+        f"the engine in {len(without)} of {len(compared)} chunks, the first is {chunk_name(without[0])}: none of their "
         f"waves was compared with abTEM's (execution.checked_waves), but those of the sample are"
     ]
 
