@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alloyscope.campaign.tables import LABEL_COLUMNS
+from alloyscope.campaign.tables import LABEL_COLUMNS, ORDER_LABELS
 from alloyscope.store.images import CHUNK_COLUMNS, DTYPES, views_of
 from alloyscope.store.tables import read_table
+from alloyscope.structure.descriptors import DESCRIPTORS
 from tests.stages.synthetic_md import IMAGING, write_released
 
 
@@ -31,10 +32,15 @@ def test_code_opens_the_store_and_recomputes_an_image(
     assert np.abs(image[0] - clean.astype(np.float32)).max() < 2**-11 + 1e-6
 
 
+def described(text: str) -> set[str]:
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    return {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+
+
 def test_every_array_and_column_is_described(root: Path) -> None:
-    rows = [line for line in page(root).splitlines() if line.startswith("| `")]
-    described = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
-    assert described == {*CHUNK_COLUMNS, *LABEL_COLUMNS, *DTYPES}
+    images, particles = page(root).split("### Labels and descriptors in structures.parquet")
+    assert described(images) == {*CHUNK_COLUMNS, *LABEL_COLUMNS, *DTYPES}
+    assert described(particles) == {*DESCRIPTORS, *ORDER_LABELS} - {"ordering"}  # a column of both tables
 
 
 def test_a_wave_takes_as_many_times_the_bytes_as_the_page_says(root: Path) -> None:
