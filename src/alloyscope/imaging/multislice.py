@@ -36,7 +36,7 @@ from alloyscope.units import electron_wavelength_A, interaction_constant_rad_per
 # Share of the beam that the scattered wave may have at the edge of a square, where it would come in again on the other
 # side; else the whole field of view is computed. AgCo of 60 to 1000 atoms: 1e-6 … 1.2e-5, AuCu up to 2.3e-5.
 MOST_CARRIED_OUT = 1e-4
-MARGIN_A = 4.0  # between the outermost nuclei and the edge of their square (docs/decisions/0016-own-box.md)
+MARGIN_A = 4.0  # between the outermost nuclei and the edge of their square (docs/decisions/0015-slices.md)
 KEPT_KERNELS = 4  # propagators of a square grid; slices of the same thickness share one
 CUTOFF, TAPER = 2 / 3, 0.01  # abTEM's defaults, in units of the Nyquist frequency and of 1 / pixel
 

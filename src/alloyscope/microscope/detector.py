@@ -119,7 +119,7 @@ def expose(
     A counting camera draws Poisson numbers with the expected image as mean. A scintillator camera also blurs the shot
     noise with the MTF: ASSUME the noise before the blur has the variance of the blurred mean, so that the expectation
     is exactly `clean`. Then each pixel's own gain, readout noise, gain and offset are applied, and counts are rounded
-    and clipped to 0 … 65535. The map of the pixels' gains is drawn anew for each exposure (docs/decisions/0012).
+    and clipped to 0 … 65535. The map of the pixels' gains is drawn anew for each exposure (docs/decisions/0016).
 
     Args:
         clean: Expected intensity in units of the beam, shape (height, width).
