@@ -7,15 +7,12 @@ which sum the intensities of foci and tilts in double precision. The rest is the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import harness
 import numpy as np
-from ase.io import iread
 from harness import Figure
-from imaging_cases import SEED
+from imaging_cases import SEED, particles
 
-from alloyscope.contracts import Structure
 from alloyscope.imaging import reference
 from alloyscope.imaging.box import slabs
 from alloyscope.imaging.gates import rms_difference, share_of_contrast
@@ -28,7 +25,6 @@ from alloyscope.microscope.settings import DetectorSection, ImagingSection, Opti
 from alloyscope.microscope.views import drawn_view
 
 PRESETS = ("corrected", "uncorrected")
-PARTICLES = Path(__file__).parents[1] / "data" / "agco-reference"
 FINER = Sums(foci=31, rings=4, spokes=12)
 
 
@@ -48,17 +44,6 @@ class Compared:
     deficit: float
     sums: float | None
     aperture: float | None
-
-
-def particles(count: int) -> list[Structure]:
-    """Particles of the reference set, at equal distances in the order of their numbers of atoms."""
-    frames = [frame for path in sorted(PARTICLES.glob("part-*.extxyz.gz")) for frame in iread(path)]
-    frames.sort(key=len)
-    chosen = np.linspace(0, len(frames) - 1, count).astype(int)
-    return [
-        Structure(tuple(frames[place].get_chemical_symbols()), frames[place].positions.astype(np.float64))
-        for place in chosen
-    ]
 
 
 def compared(preset: str, count: int, most: int) -> Iterator[Compared]:

@@ -178,8 +178,8 @@ def waves(plan: Plan) -> Figures:
                 backend.to_numpy(engine.exit_waves(group).reshape(-1)[:1])  # one number, to wait for the rest
 
         rates = [len(slabs) / s for s in times_s(all_waves, plan.device, plan.repeats)]
-        moved = imaging.n_slices * traffic_bytes(grid, species=2)
-        against = f"{grid}², {imaging.n_slices} slices, 459 atoms, batches of {backend.batch}, {name}"
+        moved = slabs[0].n_slices * traffic_bytes(grid, species=2)
+        against = f"{grid}², {slabs[0].n_slices} slices, 459 atoms, batches of {backend.batch}, {name}"
         suffix = f"{grid}" if place == 0 else f"{grid}_{name}"
         rate = Figure.median(rates, "1/s", against)
         figures[f"device_waves_per_s_{suffix}"] = rate
@@ -212,7 +212,7 @@ def against_abtem(plan: Plan) -> Figures:
             ratios = [s / len(few) / ours_s for s in times_s(partial(action, few), "cpu", plan.repeats)]
             how = f"as one ensemble of {len(few)}" if form else "one structure at a time"
             figures[f"device_speed_over_abtem{form}_{grid}"] = Figure.median(
-                ratios, "", f"abTEM on the same device, {how}; {grid}², {imaging.n_slices} slices, {name}"
+                ratios, "", f"abTEM on the same device, {how}; {grid}², {slabs[0].n_slices} slices, {name}"
             )
     return figures
 

@@ -1,9 +1,11 @@
 """Particles and views that the imaging benchmarks share, and the images and waves that an engine makes of them."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from ase.cluster import Octahedron
+from ase.io import iread
 from numpy.typing import NDArray
 
 from alloyscope.contracts import Structure, View
@@ -20,6 +22,7 @@ from alloyscope.microscope.settings import DetectorSection, ImagingSection, Opti
 from alloyscope.microscope.views import drawn_view, rotation
 
 SEED = 1
+PARTICLES = Path(__file__).parents[1] / "data" / "agco-reference"
 LATTICE_A = {"Ag": 4.086, "Co": 3.54, "Au": 4.078, "Cu": 3.615}  # fcc
 ORIENTATIONS = {"tilted": rotation(0, 0, SEED), "[001]": (0.0, 0.0, 0.0, 1.0)}
 SHIFT_A = (2.0, -3.0)  # off the centre of the field
@@ -44,6 +47,17 @@ def pure(element: str) -> Structure:
 def alloy() -> Structure:
     """459 atoms, Ag and Co at random places of one lattice."""
     return truncated_octahedron(("Ag", "Co"), LATTICE_A["Ag"], 459)
+
+
+def particles(count: int) -> list[Structure]:
+    """Particles of the reference set, at equal distances in the order of their numbers of atoms."""
+    frames = [frame for path in sorted(PARTICLES.glob("part-*.extxyz.gz")) for frame in iread(path)]
+    frames.sort(key=len)
+    chosen = np.linspace(0, len(frames) - 1, count).astype(int)
+    return [
+        Structure(tuple(frames[place].get_chemical_symbols()), frames[place].positions.astype(np.float64))
+        for place in chosen
+    ]
 
 
 def view(orientation: str) -> View:

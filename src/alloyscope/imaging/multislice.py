@@ -273,8 +273,7 @@ class Square:
         single = self.backend.empty(tuple(angle.shape), "float32")
         single[...] = angle
         result = self.backend.zeros((len(turns) + 1, len(index)), "complex64")
-        xp.cos(single, out=result[:-1].real)
-        xp.sin(single, out=result[:-1].imag)
+        result[:-1] = self.backend.unit_circle(single)
         return result
 
     def _factor(self, element: str) -> Array:

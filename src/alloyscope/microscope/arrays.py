@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cache
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -58,11 +59,14 @@ class Backend:
 
     def transmit(self, waves: Array, phase: Array, log_amplitude: Array) -> None:
         """waves *= exp(log_amplitude + i · phase), in place."""
-        factor = self.xp.empty_like(waves)
-        self.xp.cos(phase, out=factor.real)
-        self.xp.sin(phase, out=factor.imag)
-        factor *= self.xp.exp(log_amplitude)
-        waves *= factor
+        waves *= self.unit_circle(phase) * self.xp.exp(log_amplitude)
+
+    def unit_circle(self, angle: Array) -> Array:
+        """exp(i · angle), complex64, for angles [rad] in float32."""
+        result = self.empty(tuple(angle.shape), "complex64")
+        result.real[...] = self.xp.cos(angle)  # contiguous sines and cosines are several times faster than complex exp
+        result.imag[...] = self.xp.sin(angle)
+        return result
 
     def add_intensity(self, total: Array, waves: Array) -> None:
         """total += |waves|², in place."""
@@ -91,6 +95,16 @@ class Backend:
         return self.xp.fft.irfft2(array, s=shape)
 
 
+@cache
+def compiled_kernels() -> ModuleType | None:
+    """The module `kernels`, or None where numba does not work with the installed NumPy."""
+    try:
+        from alloyscope.microscope import kernels
+    except ImportError:
+        return None
+    return kernels
+
+
 @dataclass(frozen=True)
 class NumpyBackend(Backend):
     """NumPy arrays in main memory: FFTW transforms rows, with plans, and scipy transforms planes.
@@ -114,15 +128,24 @@ class NumpyBackend(Backend):
         return pyfftw.empty_aligned(shape, dtype)  # FFTW's plan, and so the last bits, depend on the alignment
 
     def transmit(self, waves: Array, phase: Array, log_amplitude: Array) -> None:
-        from alloyscope.microscope.kernels import transmit
-
+        if (kernels := compiled_kernels()) is None:
+            super().transmit(waves, phase, log_amplitude)
+            return
         for wave, turn, size in zip(waves, phase, log_amplitude):
-            transmit(wave.view(np.float32).reshape(-1), turn.reshape(-1), size.reshape(-1))
+            kernels.transmit(wave.view(np.float32).reshape(-1), turn.reshape(-1), size.reshape(-1))
+
+    def unit_circle(self, angle: Array) -> Array:
+        """exp(i · angle), complex64, for angles [rad] in float32."""
+        result = self.empty(tuple(angle.shape), "complex64")
+        result.real[...] = self.xp.cos(angle)  # contiguous sines and cosines are several times faster than complex exp
+        result.imag[...] = self.xp.sin(angle)
+        return result
 
     def add_intensity(self, total: Array, waves: Array) -> None:
-        from alloyscope.microscope.kernels import add_intensity
-
-        add_intensity(total.reshape(-1), waves.view(np.float32).reshape(-1))
+        if (kernels := compiled_kernels()) is None:
+            super().add_intensity(total, waves)
+        else:
+            kernels.add_intensity(total.reshape(-1), waves.view(np.float32).reshape(-1))
 
     def _planned(self, array: Array, out: Array, direction: str) -> Array:
         key = (array.shape, out.shape, out.dtype, direction)

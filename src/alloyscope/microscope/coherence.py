@@ -151,12 +151,11 @@ def coherent_transfers(
     passed = edge.passed(phase, band, backend)  # complex: at the edge, tilts shift the phase
     trace = backend.asarray(edge.trace.astype(np.float32))
     strength = abs(passed)
-    turned = linear * passed * xp.exp(-1j * phase.chi)
-    size = abs(turned)
-    unit = xp.where(size > LEAST, turned / xp.clip(size, LEAST, None), xp.exp(-1j * phase.chi))
+    pattern = abs(linear)  # of the beam
+    turned, size = linear * passed, pattern * strength
+    unit = xp.where(size > LEAST, turned / xp.clip(size, LEAST, None), 1) * backend.unit_circle(-phase.chi)
 
     rows = backend.asarray(np.arange(len(views)))
-    pattern = abs(linear)  # of the beam
     missing = xp.clip(1 - pattern**2, 0, None)
     used = 0 * trace  # Σ of the squared transfer of the images so far
     found: list[Array] = []
@@ -167,9 +166,11 @@ def coherent_transfers(
             goes_on = ((missing * weight).sum(1)[:, None] > RESIDUAL) * active
         else:  # what is left out of the first image belongs to a further one: it does not interfere with the beam
             goes_on = ((power * (trace - (pattern * strength) ** 2)).sum(1)[:, None] > NOTHING) * active
-        sign = 1 - 2.0 * (pattern < 0)
-        last = sign * xp.sqrt(xp.clip(trace - used, 0, None))
-        yield unit * (active * xp.where(goes_on > 0, pattern * strength, last))
+        shown = pattern * strength
+        if not bool(goes_on.all()):
+            last = (1 - 2.0 * (pattern < 0)) * xp.sqrt(xp.clip(trace - used, 0, None))
+            shown = active * xp.where(goes_on > 0, shown, last)
+        yield unit * shown
         active = goes_on
         if not bool(active.any()):
             return
@@ -208,7 +209,7 @@ def _linear(views: Sequence[View], band: Band, lens: Lens, backend: Backend) -> 
     b_x, b_y = (2j * tilt + 4 * blur**2 * spread * radius2 * axis for tilt, axis in ((tilt_x, x), (tilt_y, y)))
     determinant = n_xx * n_yy - n_xy**2
     exponent = (b_x**2 * n_yy - 2 * b_x * b_y * n_xy + b_y**2 * n_xx) / (4 * determinant)
-    linear = xp.exp(exponent - focus**2) / xp.sqrt(determinant)
+    linear = backend.unit_circle(exponent.imag) * xp.exp(exponent.real - focus**2) / xp.sqrt(determinant)
     return phase, (focus, tilt_x, tilt_y), linear
 
 

@@ -6,6 +6,7 @@ integration over the pixel's area.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ def _half_plane(size: int, field_A: float) -> tuple[NDArray[np.float64], NDArray
     return frequencies(size, field_A)[:, None], np.fft.rfftfreq(size, field_A / size).astype(np.float64)[None, :]
 
 
+@lru_cache(maxsize=8)
 def _pixel_mean(size: int, field_A: float, pixels: int) -> NDArray[np.complex64]:
     """Factor that turns values at points into means over pixels, which are centred half a pixel further."""
     edge = field_A / pixels
