@@ -34,6 +34,7 @@ def exposed(seen: View, detector: DetectorSection, stream: int = 0) -> np.ndarra
         clean(),
         dose_e_per_A2=seen.dose_e_per_A2,
         readout_e=seen.readout_e,
+        gain_map_rms=seen.gain_map_rms,
         mtf_parameters=(seen.mtf_c1, seen.mtf_c2, seen.mtf_c3),
         pixel_size_A=PIXEL_A,
         detector=detector,
@@ -47,14 +48,21 @@ def electrons(seen: View) -> np.ndarray:
 
 @pytest.mark.parametrize("camera", ["counting", "scintillator"])
 @pytest.mark.parametrize(
-    ("gain", "offset", "readout_e", "dose"),
-    [(1.0, 0, 0.0, 1e4), (1.0, 100, 2.0, 1e3), (0.7, 100, 0.0, 200.0), (1.02, 100, 0.0, 200.0), (5.0, 100, 0.5, 200.0)],
+    ("gain", "offset", "readout_e", "dose", "gains"),
+    [
+        (1.0, 0, 0.0, 1e4, 0.0),
+        (1.0, 100, 2.0, 1e3, 0.0),
+        (0.7, 100, 0.0, 200.0, 0.0),
+        (1.02, 100, 0.0, 200.0, 0.0),
+        (5.0, 100, 0.5, 200.0, 0.0),
+        (1.0, 100, 0.0, 1e3, 0.05),
+    ],
 )
 def test_p_values_of_right_counts_are_uniform(
-    camera: Any, gain: float, offset: int, readout_e: float, dose: float
+    camera: Any, gain: float, offset: int, readout_e: float, dose: float, gains: float
 ) -> None:
     detector = DetectorSection(camera=camera, gain=gain, offset=offset)
-    seen = view(readout_e=readout_e, dose_e_per_A2=dose)
+    seen = view(readout_e=readout_e, dose_e_per_A2=dose, gain_map_rms=gains)
     assert noise.untestable(electrons(seen), seen, detector) == ""
     found = [noise.p_values(exposed(seen, detector, n), electrons(seen), seen, detector) for n in range(60)]
     values = np.array([list(each.values()) for each in found])
@@ -72,6 +80,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"camera": "counting"}, {}, r"variance .*spectrum, ring 6 of 6"),
     ({}, {"mtf_c2": 0.45}, r"spectrum, ring \d of 6"),
     ({}, {"mtf_c1": 0.3}, r"spectrum, ring 6 of 6"),
+    ({}, {"gain_map_rms": 0.05}, r"variance .*spectrum, ring 6 of 6"),
     ({}, {"readout_e": 6.0}, r"variance .*spectrum, ring 6 of 6"),
 ]
 

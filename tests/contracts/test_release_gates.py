@@ -145,7 +145,7 @@ def last_species_for_every_atom(campaign: Path, patch: pytest.MonkeyPatch) -> No
 
 
 def every_atom_in_one_slice(campaign: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Slab, "slices", lambda slab, n_slices: np.zeros(len(slab.elements), np.intp))
+    patch.setattr(Slab, "slices", lambda slab: np.zeros(len(slab.elements), np.intp))
     make_campaign(campaign)
 
 

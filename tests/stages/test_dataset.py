@@ -295,10 +295,11 @@ def test_set_says_which_camera_made_it(campaign: Path) -> None:
         "gain": 4.0,
         "offset": 100,
         "dose_e_per_A2": [3000.0, 15000.0],
-        "mtf_c1": [0.0, 0.01],
+        "mtf_c1": 1.0,
         "mtf_c2": [0.3, 0.4],
         "mtf_c3": [2.4, 2.6],
         "readout_e": 1.5,
+        "gain_map_rms": 0.0,
         "presets": {"imaging": "corrected", "optics": "corrected", "detector": "orleans-2026"},
     }
     group = zarr.open_group(campaign / "hrtem" / "images.zarr", mode="r")
