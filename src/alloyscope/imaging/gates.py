@@ -29,7 +29,7 @@ FALSE_ALARM_OF_NOISE = 1e-9
 LEAST_OF_SWAP, MOST_OF_HALVED_SLICES, MOST_OF_FINER_GRID = 0.1, 0.03, 0.1
 # Whole images under drawn optics, against abTEM's wave on a twice finer grid and the explicit sums of reference.py.
 # Bounds: docs/decisions/0012-reference.md.
-MOST_OF_BEAM, MOST_OF_CONTRAST = 0.005, 0.05
+MOST_OF_BEAM, MOST_OF_CONTRAST = 0.01, 0.06
 MOST_OF_LENS = 0.01  # of the contrast: the same wave through two lenses, where single precision costs 1e-4
 # Share of the beam: float16 rounds by 3e-4 (rms), and waves of another device or batch agree to rounding.
 MOST_OF_REMADE = 1e-3
