@@ -2,7 +2,7 @@
 
 Shares of a particle's own contrast under plain optics, over AgCo and AuCu particles of 20 to 577 atoms, species at
 random places, in random orientations: sound ones must lie on one side of the bounds of imaging/gates.py, faulty ones on
-the other.
+the other. Whole images have drawn optics, and are compared with imaging/reference.py.
 """
 
 from collections import defaultdict
@@ -17,10 +17,11 @@ from imaging_cases import LATTICE_A, SEED, truncated_octahedron, view
 from alloyscope.contracts import Structure, View
 from alloyscope.imaging.box import slabs
 from alloyscope.imaging.examination import swapped
-from alloyscope.imaging.gates import share_of_contrast
+from alloyscope.imaging.gates import rms_difference, share_of_contrast
 from alloyscope.imaging.hrtem import finer_reference, imager_for
-from alloyscope.microscope.settings import ImagingSection
-from alloyscope.microscope.views import rotation
+from alloyscope.imaging.reference import Reference
+from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
+from alloyscope.microscope.views import drawn_view, rotation
 
 PAIRS = (("Ag", "Co"), ("Au", "Cu"))
 COARSE = 128  # carries no fringe of Co
@@ -48,6 +49,15 @@ def shares(structure: Structure, seen: View) -> Iterator[tuple[str, float]]:
     imager = imager_for(imaging)
     wave = imager.backend.to_numpy(imager.engine.exit_waves(slabs([structure], seen, imaging)))
     yield "norm", float((abs(wave) ** 2).mean())
+    drawn = drawn_view(len(structure.elements), 0, imaging, OpticsSection(), DetectorSection(), SEED)
+    drawn = replace(drawn, rotation=seen.rotation, shift_A=seen.shift_A)
+    truth = Reference(imaging).image([structure], drawn)
+    difference = rms_difference(next(imager.images([([structure], drawn)])), truth)
+    yield "whole_of_beam", difference
+    yield "whole_of_contrast", difference / float(sound.std())
+    flipped = replace(drawn, defocus_A=-drawn.defocus_A)
+    wrong = next(imager.images([([structure], flipped)]))
+    yield "whole_defocus_flipped", rms_difference(wrong, truth) / float(sound.std())
 
 
 def main() -> None:

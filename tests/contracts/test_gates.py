@@ -88,7 +88,9 @@ def test_species_without_effect_are_stopped() -> None:
 
 def test_coarse_slices_and_grids_are_stopped() -> None:
     gates.slices_converged(stripes(0.1), stripes(0.098))
-    with pytest.raises(GateError, match=r"by 3% of its contrast at most; got 5\.0%; lower imaging\.slice_A or raise imaging\.n_slices"):
+    with pytest.raises(
+        GateError, match=r"by 3% of its contrast at most; got 5\.0%; lower imaging\.slice_A or raise imaging\.n_slices"
+    ):
         gates.slices_converged(stripes(0.1), stripes(0.095))
     gates.agrees_with_reference(stripes(0.1), stripes(0.095), 3, 1)
     message = r"particle 3, view 1: .* by 10% of its contrast at most; got 20\.0%, which is 2\.00% of the beam; refine"

@@ -133,7 +133,7 @@ def test_how_a_job_works_is_not_what_its_images_are_made_from(
         make_chunk(campaign, 0, **options)
         found.append((Manifest.read(campaign / "hrtem" / "chunk-000000.json").digest, shards(campaign, 0)))
     assert found[0] == found[1]
-    assert capfd.readouterr().err.count("(rms) from abTEM") == 2
+    assert capfd.readouterr().err.count("of the contrast (rms) from abTEM") == 2
 
 
 def test_chunk_without_a_valid_particle(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ The illumination is a sum of incoherent plane waves, each with its own focus and
 
 χ is abTEM's function of aberrations, evaluated at the shifted angles. The objective aperture A stays in its place in
 the back focal plane, so that a tilted diffraction pattern moves against it. ASSUME a tilt changes only the phase of the
-exit wave, by 2π τ·r/λ, as in a thin object. docs/decisions/0014-partial-coherence.md gives the convergence of the sums.
+exit wave, by 2π τ·r/λ, as in a thin object. docs/decisions/0014-reference.md gives the convergence of the sums.
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ Such a matrix is a sum of few products of one vector with itself. A Cholesky dec
 with the most missing intensity finds them one by one; each is one coherent image, and their intensities add up. The
 first pivot is the beam: its image is that with the usual envelopes. What these envelopes take from the wave is not
 lost but diffuse, and the further images hold it. They stop when they miss less than `RESIDUAL` of the beam; the last
-one takes that in, so that the mean intensity is exact. docs/decisions/0014-partial-coherence.md has the numbers.
+one takes that in, so that the mean intensity is exact. docs/decisions/0017-partial-coherence.md has the numbers.
 
 The first image, the interference with the beam, is taken to second order in τ, with the coupling of tilt and focus and
 with the tilts at the edge of the aperture.

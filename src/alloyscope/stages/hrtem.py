@@ -229,7 +229,11 @@ def check_sample(imager: Imager, jobs: Sequence[Job], most: int, chunk: int, see
     wanted = min(most, len(jobs))
     chosen = rng_for("checked-waves", seed, chunk).choice(len(jobs), wanted, replace=False)
     for job in (jobs[index] for index in sorted(chosen.tolist())):
-        log(f"particle {job[1].particle}, view {job[1].view}: {check_against_reference(imager, job)}")
+        of_beam, share = check_against_reference(imager, job)
+        log(
+            f"particle {job[1].particle}, view {job[1].view}: {of_beam:.3%} of the beam, {share:.1%} of the contrast "
+            f"(rms) from abTEM"
+        )
     return wanted
 
 
