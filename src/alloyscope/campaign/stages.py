@@ -120,17 +120,17 @@ STAGES: dict[str, Stage] = {
             needed=_from("md"),
         ),
         Stage(
-            *("files", "md chunk", f"structures/{CHUNK}", 1),
+            *("files", "md chunk", f"structures/{CHUNK}", 2),
             made_from=_section("particles") | {"min_cluster_fraction": lambda config: config.md.min_cluster_fraction},
             needed=_from("files"),
         ),
         Stage(
-            *("describe", "imaging chunk", f"descriptors/{CHUNK}", 1),
+            *("describe", "imaging chunk", f"descriptors/{CHUNK}", 2),
             made_from=SEED | _sections("particles", "md") | POTENTIAL_SET,
             after=("potential", "md", "files"),
         ),
         Stage(
-            *("structures", "campaign", "structures/structures.parquet", 2),
+            *("structures", "campaign", "structures/structures.parquet", 3),
             made_from=SEED | _sections("particles", "splits", "labels"),
             after=("describe",),
             account="structures/structures.json",
@@ -157,7 +157,7 @@ STAGES: dict[str, Stage] = {
             after=("hrtem", "structures", "film"),
         ),
         Stage(
-            *("dataset", "campaign", "hrtem/dataset.json", 2),
+            *("dataset", "campaign", "hrtem/dataset.json", 3),
             made_from=_sections("imaging", "detector") | IMAGES,
             after=("hrtem", "structures", "gates"),
             beside=("hrtem/images.parquet",),
