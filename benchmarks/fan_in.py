@@ -54,7 +54,7 @@ def random_table(columns: Columns, words: Mapping[str, Sequence[str]], chunk: in
     rng = np.random.default_rng(chunk)
     numbers = np.arange(chunk * rows, (chunk + 1) * rows)
     valid = rng.random(rows) > 0.01
-    table = pd.DataFrame({name: rng.random(rows) for name, kind in columns.items() if kind == "float64"})
+    table = pd.DataFrame({name: rng.random(rows) for name, kind in columns.items() if kind.startswith("float")})
     table[~valid] = np.nan
     whole = [name for name, kind in columns.items() if kind == "int64"]
     table = table.join(pd.DataFrame({name: rng.integers(1, 1000, rows) for name in whole}))
@@ -80,6 +80,7 @@ def write_described(folder: Path, chunk: int, config: Config) -> None:
     table = random_table(described_columns(config.particles), WORDS, chunk, config.md.particles_per_chunk)
     table["particle_id"] = [particle_id(number) for number in table["particle"].tolist()]
     table["fraction_first"] = table["fraction_first"].fillna(0.5)
+    table["group_in_file"] = None
     path = folder / manifest_name(chunk)
     data = path.with_suffix(".parquet")
     write_table(data, table, described_columns(config.particles))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from alloyscope.imaging.examination import flight_between_A, fringe_kept
 from alloyscope.imaging.hrtem import imager_for
 from alloyscope.microscope.settings import ImagingSection
 from alloyscope.microscope.views import rotation
+from alloyscope.structure.fingerprint import fingerprint
 from alloyscope.units import electron_wavelength_A
 
 N = 5000
@@ -155,11 +157,59 @@ def test_rotations_of_another_distribution_are_stopped(fault: Callable[[np.rando
         gates.rotations_uniform(fault(np.random.default_rng(0)))
 
 
-def test_a_structure_in_two_splits_is_stopped() -> None:
-    """The same structure under two numbers, as a user's files can hold it: turned, or of one species, too."""
-    table = pd.DataFrame({"particle": range(4), "split": ["train", "train", "test", "test"], "R_g_A": [1.0, 1, 2, 3]})
-    assert gates.no_twins_across_splits(table, ["R_g_A"]).value == 0
-    twins = table.assign(R_g_A=[1.0, 1, 1 + 1e-9, 3], eta=float("nan"))
-    with pytest.raises(GateError, match="3 particles equal one of another split, the first are 0, 1"):
-        gates.no_twins_across_splits(twins, ["R_g_A", "eta"])
-    assert gates.no_twins_across_splits(twins.assign(eta=[0.1, 0.1, 0.2, 0.3]), ["R_g_A", "eta"]).value == 0
+def described(*structures: Structure) -> pd.DataFrame:
+    """Rows of particles that are groups of their own, the last one in the test split."""
+    rows = [
+        {
+            "particle": number,
+            "group": number,
+            "group_in_file": None,
+            "split": "train",
+            "n_first": structure.elements.count("Ag"),
+            "n_second": structure.elements.count("Co"),
+            **fingerprint(structure, ("Ag", "Co")),
+        }
+        for number, structure in enumerate(structures)
+    ]
+    rows[-1]["split"] = "test"
+    return pd.DataFrame(rows)
+
+
+def disordered(seed: int) -> Structure:
+    rng = np.random.default_rng(seed)
+    return Structure(tuple(rng.permutation(["Ag"] * 30 + ["Co"] * 25).tolist()), rng.normal(0, 4, (55, 3)), {})
+
+
+def rotated(structure: Structure) -> Structure:
+    return replace(structure, positions_A=Rotation.random(rng=2).apply(structure.positions_A) + 5)
+
+
+def in_other_order(structure: Structure) -> Structure:
+    order = np.random.default_rng(3).permutation(len(structure.elements))
+    elements = tuple(np.array(structure.elements)[order].tolist())
+    return Structure(elements, np.round(rotated(structure).positions_A[order], 3), {})
+
+
+def shaken(structure: Structure) -> Structure:
+    thermal = np.random.default_rng(4).normal(0, 0.1, structure.positions_A.shape)
+    return replace(rotated(structure), positions_A=rotated(structure).positions_A + thermal)
+
+
+@pytest.mark.parametrize("copied", [rotated, in_other_order, shaken])
+def test_a_structure_in_two_splits_is_stopped(copied: Callable[[Structure], Structure]) -> None:
+    """The same structure under two numbers, as a user's files can hold it."""
+    table = described(disordered(0), disordered(1), copied(disordered(0)))
+    with pytest.raises(GateError, match="2 particles are related to one of another split, the first are 0, 2; give"):
+        gates.no_relatives_across_splits(table)
+    assert gates.no_relatives_across_splits(table.assign(split="train")).value == 0
+    assert gates.no_relatives_across_splits(described(disordered(0), disordered(1), disordered(2))).value == 0
+    # other atoms at the same places are another structure
+    assert gates.no_relatives_across_splits(table.assign(n_first=[30, 30, 31], n_second=[25, 25, 24])).value == 0
+
+
+@pytest.mark.parametrize("column", ["group", "group_in_file"])
+def test_a_group_in_two_splits_is_stopped(column: str) -> None:
+    table = described(disordered(0), disordered(1), disordered(2))
+    assert gates.no_relatives_across_splits(table.assign(**{column: [0, 1, 2]})).value == 0
+    with pytest.raises(GateError, match="2 particles are related to one of another split, the first are 1, 2"):
+        gates.no_relatives_across_splits(table.assign(**{column: [0, 1, 1]}))

@@ -51,6 +51,7 @@ def structures_table(config: Config, rng: np.random.Generator) -> pd.DataFrame:
             "seconds": 4.0,
             "protocol": planned.protocol,
             "split": split_of(number, config.splits, config.campaign.seed),
+            "group": number,
             "species_first": "Ag",
             "species_second": "Co",
             "n_atoms": planned.n_atoms,

@@ -19,6 +19,7 @@ from alloyscope.stages import dataset, hrtem
 from alloyscope.store.atomic import checksum, digest, write_json, write_text
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
+from alloyscope.structure.fingerprint import FINGERPRINT
 
 SEED = 7
 PER_CHUNK = 2
@@ -114,8 +115,9 @@ def labels_table(particles: int) -> pd.DataFrame:
             "n_first": 12,
             "n_second": 1,
             "fraction_first": 12 / 13,
-            "R_g_A": 2.0 + 0.01 * np.arange(particles),
-            **dict.fromkeys(("d_com_A", "eta", "radial_segregation_A", "mixing_sigma", "warren_cowley_alpha"), 0.1),
+            "group": np.arange(particles),
+            "group_in_file": None,
+            **dict(zip(FINGERPRINT, np.random.default_rng(1).normal(size=(len(FINGERPRINT), particles)), strict=True)),
         }
     )
 

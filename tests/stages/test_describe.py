@@ -23,6 +23,7 @@ from alloyscope.store.structures import read_structures, to_text
 from alloyscope.store.tables import read_table
 from alloyscope.structure import neighbours
 from alloyscope.structure.descriptors import DESCRIPTORS, RELAXED
+from alloyscope.structure.fingerprint import FINGERPRINT, fingerprint
 
 PARTICLES = ParticlesSection(n_atoms=(30, 60))
 MD = MdSection()
@@ -105,7 +106,7 @@ def test_failed_particle_keeps_row_plan_and_reason(folder, potential):
     assert row["attempts"] == 3
     assert row["n_atoms"] == planned_particle(1, PARTICLES, SEED).n_atoms
     assert row["cool_ps"] > 0
-    assert row[[*DESCRIPTORS, *RELAXED, "potential_energy_eV", "temperature_K"]].isna().all()
+    assert row[[*DESCRIPTORS, *RELAXED, *FINGERPRINT, "potential_energy_eV", "temperature_K"]].isna().all()
 
 
 def test_manifest_accounts_for_every_particle(folder, potential):
@@ -123,6 +124,14 @@ def test_descriptors_come_from_the_last_snapshot(folder, potential):
     table = run(folder, potential)
     assert table["potential_energy_eV"][0] == -2.0 * table["n_atoms"][0] - 1
     assert (table["d_com_over_Rg"].drop(1) > 0.5).all()  # one species below the other
+
+
+def test_fingerprint_is_that_of_the_last_snapshot(folder, potential):
+    table = run(folder, potential)
+    for number in (0, 4):
+        expected = fingerprint(snapshot(planned_particle(number, PARTICLES, SEED), 1), PARTICLES.species)
+        assert table.loc[number, list(FINGERPRINT)].tolist() == pytest.approx(list(expected.values()), abs=1e-5)
+    assert table["group_in_file"].isna().all()
 
 
 def test_times_are_those_that_md_runs(folder, potential):

@@ -68,6 +68,16 @@ def test_frames_of_all_files_in_order_are_the_particles(tmp_path: Path):
     assert [slot.particle for slot in later.slots] == [2, 3]
 
 
+@pytest.mark.parametrize(("written", "kept"), [("run a", "run a"), (7, "7"), (" ", None), (None, None)])
+def test_the_group_of_a_frame_is_kept(tmp_path: Path, written: str | int | None, kept: str | None):
+    frame = icosahedron()
+    frame.info = {} if written is None else {"group": written}
+    ase.io.write(tmp_path / "own.extxyz", frame)
+    take(tmp_path / "out", [tmp_path / "own.extxyz"], 1)
+    (structure,) = read_structures(tmp_path / "out" / "chunk-000000.extxyz")
+    assert describe.snapshot_row(structure, ("Ag", "Co")).get("group_in_file") == kept
+
+
 def test_a_frame_that_is_not_one_particle_keeps_its_slot_with_the_reason(tmp_path: Path):
     apart, foreign, overlapping, broken, loose = (icosahedron() for _ in range(5))
     apart.positions[:20] += 30.0

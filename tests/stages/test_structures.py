@@ -18,6 +18,7 @@ from alloyscope.store.atomic import checksum
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.tables import read_table, write_table
 from alloyscope.structure.descriptors import DESCRIPTORS
+from alloyscope.structure.fingerprint import FINGERPRINT
 from alloyscope.structure.settings import LabelsSection
 
 PARTICLES = ParticlesSection(n_atoms=(30, 60))
@@ -97,6 +98,71 @@ def test_splits_of_many_are_the_splits_of_each():
     numbers = np.random.default_rng(1).permutation(100)
     splits = SplitsSection(train=0.5, validation=0.2, calibration=0.0, test=0.3)
     assert splits_of(numbers, splits, SEED) == [split_of(n, splits, SEED) for n in numbers.tolist()]
+
+
+def test_particles_of_molecular_dynamics_are_groups_of_their_own(folder):
+    """Even if they were alike; the gate says so."""
+    assert run(folder)["group"].tolist() == list(range(6))
+
+
+OWN = ParticlesSection(source="files", files=("own.extxyz",))
+KINDS = [0, 1, 1, 0, 2, 0, 1, 3, 0, 1, 2, 3]  # the structure that each frame copies
+
+
+def write_own(folder, names=(), failed=(), kinds=KINDS):
+    """Frames of a user's file: copies of a few structures, some with the name of a group."""
+    fingerprints = np.random.default_rng(0).normal(size=(10, len(FINGERPRINT)))
+    columns = described_columns(OWN)
+    for chunk in range(len(kinds) // CAPACITY):
+        rows = []
+        for number in range(chunk * CAPACITY, (chunk + 1) * CAPACITY):
+            row = {"particle": number, "chunk": chunk, "valid": number not in failed, "attempts": 1}
+            row |= describe.unmade_row(number, OWN.species)
+            if number not in failed:
+                row |= {"n_first": 30, "n_second": 25, "group_in_file": dict(names).get(number)}
+                row |= dict(zip(FINGERPRINT, fingerprints[kinds[number]], strict=True))
+            rows.append(row)
+        path = folder / manifest_name(chunk)
+        write_table(path.with_suffix(".parquet"), pd.DataFrame(rows).reindex(columns=list(columns)), columns)
+        files = {path.with_suffix(".parquet").name: checksum(path.with_suffix(".parquet"))}
+        slots = tuple(Slot(row["particle"], row["valid"]) for row in rows)
+        provenance = {"seed": SEED, "sections": {"particles": OWN.model_dump(mode="json")}}
+        Manifest("describe", chunk, "d" * 16, slots, files, {}, provenance).write(path)
+
+
+def test_copies_share_the_split_of_the_first(tmp_path):
+    write_own(tmp_path)
+    table = run(tmp_path, n_chunks=4, particles=OWN)
+    assert table["group"].tolist() == [0, 1, 1, 0, 4, 0, 1, 7, 0, 1, 4, 7]
+    assert table["split"].tolist() == [split_of(n, SplitsSection(), SEED) for n in table["group"]]
+    assert table.groupby("group")["split"].nunique().eq(1).all()
+
+
+def test_a_larger_campaign_changes_no_earlier_split(tmp_path):
+    write_own(tmp_path)
+    whole = run(tmp_path, n_chunks=4, particles=OWN)
+    for chunks in (1, 2, 3):
+        part = run(tmp_path, n_chunks=chunks, particles=OWN)
+        pd.testing.assert_frame_equal(part[["group", "split"]], whole[["group", "split"]][: len(part)])
+
+
+def test_names_in_the_file_make_groups(tmp_path):
+    write_own(tmp_path, names={0: "a", 4: "b", 7: "b", 5: "c"}, failed=[1])
+    groups = run(tmp_path, n_chunks=4, particles=OWN)["group"].tolist()
+    # 7 is named like 4, and 11 is a copy of it; 1 has failed, so 2 is the first of its kind
+    assert groups == [0, 1, 2, 0, 4, 0, 2, 4, 0, 2, 4, 4]
+
+
+def test_a_campaign_of_copies_says_which_splits_are_empty(tmp_path, capsys):
+    write_own(tmp_path, kinds=[5] * 12)
+    table = run(tmp_path, n_chunks=4, particles=OWN)
+    (only,) = set(table["split"])
+    empty = [name for name in ("train", "validation", "calibration", "test") if name != only]
+    message = f"no particle is in the splits {', '.join(empty)}: the 12 valid particles form 1 groups of related"
+    assert message in capsys.readouterr().err
+    account = json.loads((tmp_path / "structures.json").read_text())
+    assert account["splits"][only] == {"particles": 12, "groups": 1}
+    assert account["splits"][empty[0]] == {"particles": 0, "groups": 0}
 
 
 @pytest.mark.parametrize(

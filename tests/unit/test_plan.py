@@ -152,6 +152,13 @@ def test_table_names_the_seed_that_md_uses(small_config: Config) -> None:
     assert (row.n_first, row.n_second) == particle.counts
 
 
+def test_splits_of_own_structures_are_not_planned() -> None:
+    """They follow from the structures, which nobody has read yet."""
+    config = parse({"campaign": {"n_particles": 3}, "particles": {"source": "files", "files": ["own.extxyz"]}})
+    assert planned(config)["split"].tolist() == [None] * 3
+    assert planned(parse({"campaign": {"n_particles": 3}}))["split"].notna().all()
+
+
 def test_step_writes_table_and_config(small_config: Config, tmp_path: Path) -> None:
     run(config=small_config, out=tmp_path / "plan" / "particles.parquet")
     table = pd.read_parquet(tmp_path / "plan" / "particles.parquet")

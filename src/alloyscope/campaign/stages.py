@@ -120,7 +120,7 @@ STAGES: dict[str, Stage] = {
             needed=_from("md"),
         ),
         Stage(
-            *("files", "md chunk", f"structures/{CHUNK}", 1),
+            *("files", "md chunk", f"structures/{CHUNK}", 2),
             made_from=_section("particles") | {"min_cluster_fraction": lambda config: config.md.min_cluster_fraction},
             needed=_from("files"),
         ),

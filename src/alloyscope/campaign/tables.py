@@ -13,10 +13,12 @@ from alloyscope.store.images import CHUNK_COLUMNS, LATER_COLUMNS, ShardShape, sh
 from alloyscope.store.manifests import Manifest, to_mend
 from alloyscope.store.tables import Columns
 from alloyscope.structure.descriptors import DESCRIPTORS, RELAXED
+from alloyscope.structure.fingerprint import FINGERPRINT
 
 ORDER_LABELS = ("order_protocol", "order_eta", "order_d_com", "order_enclosure", "ordering")
 LABEL_COLUMNS: Columns = {  # columns of a particle that are repeated for each of its images
     "split": "string",
+    "group": "int64",
     "protocol": "string",
     "ordering": "string",
     "n_atoms": "int64",
@@ -57,12 +59,15 @@ def described_columns(particles: ParticlesSection) -> Columns:
         **dict.fromkeys(RELAXED, "float64"),
         "potential_energy_eV": "float64",
         "temperature_K": "float64",
+        "group_in_file": "string",
+        **dict.fromkeys(FINGERPRINT, "float32"),
     }
 
 
 def structure_columns(particles: ParticlesSection) -> Columns:
     """Columns of structures.parquet."""
-    return {**described_columns(particles), "split": "string", **dict.fromkeys(ORDER_LABELS, "string")}
+    labels = dict.fromkeys(ORDER_LABELS, "string")
+    return {**described_columns(particles), "group": "int64", "split": "string", **labels}
 
 
 def described_rows(

@@ -3,7 +3,7 @@
 Every gate returns the measured value with its bounds, or raises `GateError`, which stops the campaign.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,12 @@ from scipy.stats import kstest, norm
 
 from alloyscope.contracts import Structure
 from alloyscope.errors import GateError
+from alloyscope.structure.fingerprint import FINGERPRINT
+from alloyscope.structure.relatives import TWINS, has_twin_elsewhere, spaces
 from alloyscope.units import fcc_111_spacing_A
 
 NORM_LOW, NORM_HIGH = 0.99, 1.001  # correct waves keep 0.998–1 at 384² (benchmarks/gate_values.py)
+RELATED_BY = ("particle", "split", "group", "group_in_file", "n_first", "n_second", *FINGERPRINT)  # columns
 FALSE_ALARM = 1e-7  # probability per tested quantity that uniform rotations are refused
 # The same for the noise of right counts; few electrons or a strong contrast make it larger, by 10 at 6 electrons.
 FALSE_ALARM_OF_NOISE = 1e-9
@@ -309,24 +312,27 @@ def _component_distribution(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 2 / np.pi * (x * np.sqrt(1 - x**2) + np.arcsin(x))
 
 
-def no_twins_across_splits(table: pd.DataFrame, known_by: Sequence[str]) -> Passed:
-    """No particle equals a particle of another split, so that no network is tested on what it has seen.
+def no_relatives_across_splits(table: pd.DataFrame) -> Passed:
+    """No particle is related to a particle of another split, so that no network is tested on what it has seen.
 
-    Particles are equal when they agree in all columns of `known_by` to six decimals, also where both have no value: a
-    turned or moved copy of a structure differs by rounding.
+    Relatives have the same group, the same name of a group in the user's file, or nearly the same fingerprint.
 
     Args:
-        table: One row per particle: particle, split and the columns of `known_by`.
-        known_by: Columns that together tell two different particles apart: numbers of atoms and descriptors.
+        table: One row per valid particle, with the columns of `RELATED_BY`.
     """
-    alike = table[list(known_by)].round(6)
-    keys = [alike[name] for name in known_by]
-    leaking = table["split"].groupby(keys, sort=False, dropna=False).transform("nunique") > 1
+    splits = table["split"]
+    leaking = splits.groupby(table["group"]).transform("nunique").to_numpy() > 1
+    named = table["group_in_file"].notna()
+    leaking[named] |= splits[named].groupby(table.loc[named, "group_in_file"]).transform("nunique").to_numpy() > 1
+    compositions = table[["n_first", "n_second"]].to_numpy(np.int64)
+    parts = splits.factorize()[0]
+    for points in spaces(compositions, table[list(FINGERPRINT)].to_numpy(), TWINS):
+        leaking |= has_twin_elsewhere(points, parts)
     first = ", ".join(str(number) for number in table.loc[leaking, "particle"].tolist()[:2])
     return _gate(
-        "equal particles in two splits",
+        "related particles in two splits",
         int(leaking.sum()),
-        f"{int(leaking.sum())} particles equal one of another split, the first are {first}; particles.files must not "
-        f"hold a structure twice",
+        f"{int(leaking.sum())} particles are related to one of another split, the first are {first}; give "
+        f"related frames the same `group` in their files (docs/own-structures.md)",
         high=0,
     )

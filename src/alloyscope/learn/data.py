@@ -57,7 +57,8 @@ class Released:
             have = self.table["split"].value_counts().to_dict()
             raise ContractError(
                 f"split {split} must hold at least one valid image; the set has {have or 'no valid image'}; "
-                "raise campaign.n_particles or change the section splits"
+                "raise campaign.n_particles or change the section splits; related structures of your own share a split "
+                "(docs/own-structures.md)"
             )
         return found
 

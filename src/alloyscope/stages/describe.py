@@ -2,8 +2,9 @@
 
 Reads the manifests and structures of the md chunks that the imaging chunk covers, and compares each file with its
 checksum. Writes everything about a particle that depends neither on labels nor on splits: its plan and the times drawn
-for it, its result in `md`, chemical order and shape of its last snapshot, and the common-neighbour classes of its atoms
-after LAMMPS has relaxed that snapshot. Writes the manifest last. A failed particle keeps its row and its reason.
+for it, its result in `md`, chemical order, shape and fingerprint of its last snapshot, and the common-neighbour classes
+of its atoms after LAMMPS has relaxed that snapshot. Writes the manifest last. A failed particle keeps its row and its
+reason.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from alloyscope.store.chunks import read_all, require_one_setting, require_parti
 from alloyscope.store.manifests import Manifest, Slot, manifest_name, to_mend
 from alloyscope.store.tables import write_table
 from alloyscope.structure.descriptors import descriptors
+from alloyscope.structure.fingerprint import fingerprint
 from alloyscope.structure.neighbours import Inherent, shell_cutoff_A
 
 Row = dict[str, Any]
@@ -161,10 +163,12 @@ def _formula(elements: tuple[str, ...]) -> str:
 
 
 def snapshot_row(structure: Structure, species: tuple[str, str]) -> Row:
-    """Counts, descriptors, energy and temperature of a snapshot before it is relaxed."""
+    """Counts, descriptors, fingerprint, energy and temperature of a snapshot before it is relaxed."""
     n_first, n_second = (structure.elements.count(element) for element in species)
     info = {name: structure.info[name] for name in ("protocol", "potential_energy_eV", "temperature_K")}
-    return counts(n_first, n_second) | descriptors(structure, species) | info
+    if "group" in structure.info:
+        info["group_in_file"] = str(structure.info["group"])
+    return counts(n_first, n_second) | descriptors(structure, species) | fingerprint(structure, species) | info
 
 
 @dataclass(frozen=True)

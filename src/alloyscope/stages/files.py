@@ -91,6 +91,9 @@ def structure_of(number: int, origin: str, atoms: Atoms) -> Structure:
         "temperature_K": number_or_nan(atoms.info.get("temperature_K")),
         "origin": origin,
     }
+    group = atoms.info.get("group", "")
+    if np.size(group) and str(group).strip():  # ASE reads an empty value as an empty array
+        info["group"] = str(group).strip()
     return Structure(elements, positions_A - positions_A.mean(axis=0), info)
 
 

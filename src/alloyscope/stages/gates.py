@@ -1,7 +1,8 @@
 """Test the images with every physics gate before they are released.
 
 Reads the tables and manifests of `hrtem`, structures.parquet and, for a sample of images, their shards and structures.
-Tests that the rotations of all images are uniform and that no particle equals a particle of another split. Simulates
+Tests that the rotations of all images are uniform and that no particle is related to a particle of another split.
+Simulates
 each image of the sample again, with species swapped, with half the slice thickness, and with abTEM on a finer grid.
 Compares the whole image, with its film, optics and camera, with the reference image, and the counts with the noise that
 their camera and dose must have. Writes gates.json, which lists every gate with its value and bounds and what no gate
@@ -34,11 +35,6 @@ from alloyscope.store.manifests import Manifest, manifest_name
 from alloyscope.store.structures import read_film
 from alloyscope.store.tables import read_table
 
-# columns of structures.parquet
-KNOWN_BY = (
-    *("n_atoms", "n_first", "R_g_A", "d_com_A"),
-    *("eta", "radial_segregation_A", "mixing_sigma", "warren_cowley_alpha"),
-)
 ASKED = ("image", "valid", *store.VECTORS["rotation"])  # columns
 
 
@@ -81,10 +77,10 @@ def run(
     there = finished(images, chunks)
     asked = [asked_of(images, chunk) for chunk in there]
     table = pd.concat([rows for rows, _ in asked], ignore_index=True)
-    known = read_table(labels, ("particle", "split", "valid", *KNOWN_BY))
+    known = read_table(labels, ("valid", *gates.RELATED_BY))
     found = Examination(unchecked=engine_unchecked(dict(zip(there, (compared for _, compared in asked))), imaging))
     found.ask("all images", gates.rotations_uniform, table[list(store.VECTORS["rotation"])].to_numpy(np.float64))
-    found.ask("all particles", gates.no_twins_across_splits, known[known["valid"]], KNOWN_BY)
+    found.ask("all particles", gates.no_relatives_across_splits, known[known["valid"]])
 
     # The CPU makes the sample, whatever device made the images: the sample is small, and another device is a check.
     imager = imager_for(imaging.model_copy(update={"device": "cpu"}), film=read_film(film) if film else None)

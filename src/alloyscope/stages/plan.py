@@ -40,7 +40,7 @@ def planned(config: Config) -> pd.DataFrame:
     seed, first, second = config.campaign.seed, *config.particles.species
     rows = []
     for number in progress(range(config.campaign.n_particles), config.campaign.n_particles, "particles"):
-        protocol, counts = OWN, (0, 0)  # nothing is known about a user's structure before it is read
+        protocol, counts = OWN, (0, 0)  # nothing is known about a user's structure before it is read, nor its relatives
         if config.particles.source == "md":
             particle = planned_particle(number, config.particles, seed)
             protocol, counts = particle.protocol, particle.counts
@@ -54,7 +54,7 @@ def planned(config: Config) -> pd.DataFrame:
                 second,
                 sum(counts),
                 *counts,
-                split_of(number, config.splits, seed),
+                split_of(number, config.splits, seed) if config.particles.source == "md" else None,
                 seed_for("velocities", seed, number, 0),
             )
         )

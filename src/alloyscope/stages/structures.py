@@ -1,31 +1,39 @@
 """Label every particle in one table.
 
 Reads the manifests and tables of the described chunks and compares each table with its checksum. Writes one row per
-planned particle with the columns of the stage `describe`, its split and its labels; a failed particle keeps its row and
-its reason. Beside the table stands a JSON file of the same name with counts and provenance.
+planned particle with the columns of the stage `describe`, its group, its split and its labels; a failed particle keeps
+its row and its reason. Particles of one group share a split: copies of a structure, and frames of one trajectory, that
+come from the user's own files. A particle of molecular dynamics is a group of its own. Beside the table stands a JSON
+file of the same name with counts and provenance.
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from alloyscope.campaign.particles import splits_of
 from alloyscope.campaign.provenance import Stopwatch
 from alloyscope.campaign.stages import RECIPES
 from alloyscope.campaign.tables import described_rows, structure_columns
 from alloyscope.config.model import ParticlesSection, SplitsSection
+from alloyscope.contracts import Split
 from alloyscope.errors import StoreError
 from alloyscope.md.protocols import PROTOCOLS
-from alloyscope.progress import progress
+from alloyscope.progress import log, progress
 from alloyscope.stages.arguments import add_section
 from alloyscope.store.atomic import checksum, digest, write_json
 from alloyscope.store.chunks import finished, require_one_setting
 from alloyscope.store.manifests import Manifest, manifest_name, to_mend
 from alloyscope.store.tables import write_table
 from alloyscope.structure import enclosure, order, statistics
+from alloyscope.structure.fingerprint import FINGERPRINT
+from alloyscope.structure.relatives import groups
 from alloyscope.structure.settings import LabelsSection
 
 AIMS = {name: protocol.aims_at for name, protocol in PROTOCOLS.items()}
@@ -68,13 +76,16 @@ def run(
     require_one_setting(manifests, descriptors)
     table = pd.concat(parts, ignore_index=True)
     require_no_hole(table, descriptors, capacity)
-    table = labelled(table, splits, labels, seed)
+    table = labelled(table, groups_in(table, particles), splits, labels, seed)
+    per_split = split_account(table)
+    report_empty(per_split, splits)
     sections = (particles.as_json(), splits.as_json(), labels.as_json())
     account = {
         "digest": digest(str(RECIPES["structures"]), str(seed), *sections, *(found.digest for found in manifests)),
         "chunks": len(numbers),
         "particles": len(table),
         "valid": int(table["valid"].sum()),
+        "splits": per_split,
         "failures": statistics.failures(table),
         "agreement_with_protocol": {name: asdict(statistics.agreement(table, name)) for name in statistics.CRITERIA},
         "provenance": watch.record(),
@@ -98,8 +109,25 @@ def require_no_hole(table: pd.DataFrame, folder: Path, capacity: int) -> None:
         )
 
 
-def labelled(table: pd.DataFrame, splits: SplitsSection, labels: LabelsSection, seed: int) -> pd.DataFrame:
-    """Add split and labels to the table; a failed particle gets a split, but no labels."""
+def groups_in(table: pd.DataFrame, particles: ParticlesSection) -> NDArray[np.int64]:
+    """Group of each particle: the number of its first particle, shape (n,)."""
+    found = table["particle"].to_numpy(np.int64, copy=True)
+    if particles.source == "files":
+        valid = table[table["valid"]]
+        names = valid["group_in_file"].astype(object).where(valid["group_in_file"].notna(), None)
+        compositions = valid[["n_first", "n_second"]].to_numpy(np.int64)
+        firsts = groups(compositions, valid[list(FINGERPRINT)].to_numpy(), names.to_numpy())
+        found[table["valid"]] = valid["particle"].to_numpy(np.int64)[firsts]
+    return found
+
+
+def labelled(
+    table: pd.DataFrame, group: NDArray[np.int64], splits: SplitsSection, labels: LabelsSection, seed: int
+) -> pd.DataFrame:
+    """Add group, split and labels to the table; a failed particle gets a split, but no labels.
+
+    A group has the split of its first particle, so that a larger campaign changes no earlier particle's split.
+    """
     protocols = table["protocol"].where(table["valid"])
     numbers = {name: table[name].to_numpy(np.float64) for name in ("eta", "d_com_over_Rg", *enclosure.NUMBERS)}
     found = {
@@ -108,8 +136,31 @@ def labelled(table: pd.DataFrame, splits: SplitsSection, labels: LabelsSection, 
         "order_d_com": order.label_by_centres(numbers["d_com_over_Rg"], labels.d_com_over_Rg_limit),
         "order_enclosure": enclosure.label_by_enclosure(numbers),
     }
-    split = splits_of(table["particle"].to_numpy(np.int64), splits, seed)
-    return table.assign(split=split, **found, ordering=found[f"order_{labels.ordering}"])
+    split = splits_of(group, splits, seed)
+    return table.assign(group=group, split=split, **found, ordering=found[f"order_{labels.ordering}"])
+
+
+def split_account(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Number of valid particles and groups of each split."""
+    valid = table[table["valid"]]
+    return {
+        split: {
+            "particles": int((valid["split"] == split).sum()),
+            "groups": int(valid.loc[valid["split"] == split, "group"].nunique()),
+        }
+        for split in get_args(Split)
+    }
+
+
+def report_empty(per_split: Mapping[str, Mapping[str, int]], splits: SplitsSection) -> None:
+    """Log the splits that have a share and no particle; `per_split` comes from `split_account`."""
+    counts = {name: sum(found[name] for found in per_split.values()) for name in ("particles", "groups")}
+    if empty := [split for split, found in per_split.items() if getattr(splits, split) > 0 and not found["groups"]]:
+        log(
+            f"no particle is in the splits {', '.join(empty)}: the {counts['particles']} valid particles form "
+            f"{counts['groups']} groups of related structures, and a group lies in one split; add other structures, or "
+            f"change the section splits (docs/own-structures.md)"
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
