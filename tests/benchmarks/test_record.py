@@ -115,7 +115,8 @@ def test_score_keeps_its_provenance(folder: Path, tmp_path: Path) -> None:
         "high": 0.9,
         "unit": "",
         "command": 'snakemake --profile profiles/local --config \'campaign={"name": "small", "n_particles": 4}\' '
-        '\'md={"particles_per_chunk": 2}\' \'imaging={"views": 3, "md_chunks_per_chunk": 1}\'',
+        '\'potential={"set": "AgCo"}\' \'md={"particles_per_chunk": 2}\' '
+        '\'imaging={"views": 3, "md_chunks_per_chunk": 1}\'',
         "date": "2026-01-02T03:04:05+0000",
         "commit": "abc",
         "config": digest(parse(CAMPAIGN).as_json()),

@@ -61,3 +61,5 @@ def test_nothing_is_made_from_execution() -> None:
 def test_old_names_are_obeyed_where_execution_says_nothing() -> None:
     old = parse({"md": {"wall_limit_s": 20}, "imaging": {"device": "cpu", "checked_waves": 3}})
     assert (old.wall_limit_s, old.device, old.checked_waves) == (20, "cpu", 3)
+    assert old.learning_device == "auto"  # imaging.device is for images alone
+    assert parse({"imaging": {"device": "gpu"}, "execution": {"device": "cpu"}}).learning_device == "cpu"
