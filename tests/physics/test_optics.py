@@ -149,7 +149,7 @@ def test_spread_of_angles_damps_where_the_phase_is_steep() -> None:
 
 
 def test_orleans_2026_has_the_defocus_of_its_own_exit_plane() -> None:
-    """Its C10 of −20 … −10 Å acts on a wave 30 … 40 Å below the lowest nucleus; ours on the wave at our exit plane."""
+    """Its C10 of −20 … −10 Å acts on the wave at the face of its box, here 36 and 40 Å below our exit plane."""
     imaging = ImagingSection(grid=256)
     optics = OpticsSection(preset="orleans-2026", angular_spread_mrad=0.0)
     drawn = drawn_view(0, 0, imaging, optics, DetectorSection(preset="orleans-2026"), seed=3)
@@ -164,10 +164,10 @@ def test_orleans_2026_has_the_defocus_of_its_own_exit_plane() -> None:
     k = frequencies(lens.size, lens.field_A)
     k2 = k[:, None] ** 2 + k[None, :] ** 2
     found = []
-    for below_A, C10_A in ((30.0, -20.0), (30.0, -10.0), (40.0, -20.0), (40.0, -10.0)):
-        flight = np.exp(-1j * np.pi * lens.wavelength_A * (below_A - exit_A) * k2)
+    for below_A, C10_A in ((36.0, -20.0), (36.0, -10.0), (40.0, -20.0), (40.0, -10.0)):
+        flight = np.exp(-1j * np.pi * lens.wavelength_A * below_A * k2)
         theirs = np.fft.ifft2(np.fft.fft2(ours) * flight).astype(np.complex64)
-        defocus_A = -(C10_A + below_A - exit_A)
+        defocus_A = -(C10_A + below_A)
         images = [
             image_intensity(waves, [replace(drawn, defocus_A=value)], lens, CPU)
             for waves, value in ((theirs, -C10_A), (ours, defocus_A))
