@@ -16,7 +16,7 @@ from imaging_cases import ORIENTATIONS, band_error, pure, see, view
 from alloyscope.imaging import multislice
 from alloyscope.imaging.abtem_engine import AbtemEngine
 from alloyscope.imaging.gates import rms_difference
-from alloyscope.imaging.multislice import Multislice
+from alloyscope.imaging.multislice import Multislice, Square
 from alloyscope.microscope.arrays import CPU, Array
 from alloyscope.microscope.settings import ImagingSection
 
@@ -29,7 +29,7 @@ MANY_SLICES = 160
 SLICES_AT = 512
 
 
-class Unmatched(Multislice):
+class Unmatched(Square):
     """The potential cut at the grid's limit, and nothing done about it."""
 
     def _factor(self, element: str) -> Array:
@@ -42,7 +42,9 @@ def engine(name: str, imaging: ImagingSection) -> Multislice | AbtemEngine:
         case "ours":
             return Multislice(imaging, CPU)
         case "unmatched":
-            return Unmatched(imaging, CPU)
+            unmatched = Multislice(imaging, CPU)
+            unmatched.kind = Unmatched
+            return unmatched
         case _:
             return AbtemEngine(imaging, "cpu")
 
@@ -50,13 +52,13 @@ def engine(name: str, imaging: ImagingSection) -> Multislice | AbtemEngine:
 def grids(element: str, orientation: str, finest: int, coarser: tuple[int, ...]) -> dict[str, Figure]:
     """Error of the camera image and of the wave's bands on each grid, either engine, against our own finest."""
     structure, seen = pure(element), view(orientation)
-    fine = ImagingSection(grid=finest)
+    fine = ImagingSection(grid=finest, n_slices=20)
     truth = see(Multislice(fine, CPU), fine, structure, seen)
     figures = {}
     against = f"our engine at {finest}², {len(structure.elements)} atoms, 20 slices"
     for name in ("ours", "unmatched", "abtem"):
         for grid in (*coarser, *((finest,) if name == "abtem" else ())):
-            imaging = ImagingSection(grid=grid)
+            imaging = ImagingSection(grid=grid, n_slices=20)
             found = see(engine(name, imaging), imaging, structure, seen)
             key = f"{name}_{element}_{orientation}_{grid}"
             figures[f"grid_error_{key}"] = Figure(1e2 * rms_difference(found.image, truth.image), "% of beam", against)

@@ -1,6 +1,7 @@
 """Image error against the band of the sliced potential: `python benchmarks/potential_band.py` (docs/decisions/0003)."""
 
 from dataclasses import replace
+from typing import Any
 
 import harness
 import numpy as np
@@ -10,7 +11,7 @@ from harness import Figure
 from alloyscope.contracts import Structure
 from alloyscope.imaging.gates import rms_difference
 from alloyscope.imaging.hrtem import Imager, plain_optics
-from alloyscope.imaging.multislice import Multislice
+from alloyscope.imaging.multislice import Multislice, Square
 from alloyscope.microscope.arrays import CPU
 from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.views import drawn_view
@@ -19,12 +20,18 @@ FINE = 1024
 GRIDS = (256, 384, 512)
 
 
-class TwoThirds(Multislice):
+class TwoThirdsSquare(Square):
     """The potential cut at two thirds of the Nyquist frequency."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.potential_limit_per_A *= 2 / 3
+
+
+class TwoThirds(Multislice):
     def __init__(self, imaging: ImagingSection) -> None:
         super().__init__(imaging, CPU)
-        self.potential_limit_per_A *= 2 / 3
+        self.kind = TwoThirdsSquare
 
 
 def image(engine: Multislice, imaging: ImagingSection, structure: Structure, number: int) -> np.ndarray:

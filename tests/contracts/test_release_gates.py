@@ -242,7 +242,7 @@ def test_every_fault_is_told_at_once(campaign: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(GateError) as caught:
         examine(campaign)
     lines = str(caught.value).splitlines()
-    faults = ("equal one of another split", "stored image must be what", "the whole image must agree")
+    faults = ("are related to one of another split", "stored image must be what", "the whole image must agree")
     assert [sum(fault in line for line in lines) for fault in faults] == [1, 2, 2]
 
 

@@ -38,7 +38,7 @@ from alloyscope.sections import LogUniform, bounds
             r"timesteps_fs must fall to temperature 0; got \[0\.0, 100\.0\]",
         ),
         ({"md": {"gas_quench": {"cool_ps": [9, 3]}}}, r"md\.gas_quench\.cool_ps: must be \[low, high\]"),
-        ({"imaging": {"grid": 300}}, r"imaging: grid must be a multiple of pixels \(128\); got 300"),
+        ({"optics": {"n_foci": 5}}, r"optics: n_foci: images average over all foci now, .*; remove this key"),
         ({"imaging": {"pixel_size_A": 1.3}}, r"imaging\.pixel_size_A: 1\.3 cuts Ag\{111\} .*must be below 1\.1"),
         (
             {"imaging": {"grid": 128, "pixel_size_A": 0.8}},

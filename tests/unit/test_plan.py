@@ -183,14 +183,14 @@ def test_imaging_jobs_ask_for_the_memory_that_waves_take() -> None:
 
 
 def test_minutes_follow_the_size_of_a_chunk() -> None:
-    """config.yaml: 200 × 13.3 core-s on 4 cores, 1000 × 0.25 s, 5000 / 18 s; four times as much, and 15 minutes."""
+    """config.yaml: 200 × 13.3 core-s on 4 cores, 1000 × 0.25 s, 5000 / 30 s; four times as much, and 15 minutes."""
     config = Config(imaging=ImagingSection(md_chunks_per_chunk=5, views=5))
-    assert [job_minutes("md", config, 4), job_minutes("describe", config), job_minutes("hrtem", config)] == [60, 32, 34]
+    assert [job_minutes("md", config, 4), job_minutes("describe", config), job_minutes("hrtem", config)] == [60, 32, 27]
     assert job_minutes("md", config, 1) == 15 + math.ceil(4 * 200 * 13.3 / 60)
     longer = config.md.model_copy(update={"thermalise_ps": 175.0})
     assert job_minutes("md", config.model_copy(update={"md": longer}), 1) == 15 + math.ceil(4 * 200 * 26.6 / 60)
     double = Config(imaging=ImagingSection(md_chunks_per_chunk=5, views=10))
-    assert job_minutes("hrtem", double) == 15 + math.ceil(4 * 10_000 / 18 / 60)
+    assert job_minutes("hrtem", double) == 15 + math.ceil(4 * 10_000 / 30 / 60)
 
 
 @pytest.mark.parametrize("protocol", ["gas_quench", "droplets"])

@@ -102,9 +102,13 @@ class Multislice:
     Attributes:
         size: Grid points along an edge of the field of view.
         backend: Memory and transforms.
+        kind: Class that computes on one square.
     """
 
+    kind: "type[Square]"
+
     def __init__(self, imaging: ImagingSection, backend: Backend) -> None:
+        self.kind = Square
         self.size = imaging.grid
         self.field_A = imaging.field_A
         self.voltage_kV = imaging.voltage_kV
@@ -151,7 +155,7 @@ class Multislice:
     def _on(self, size: int) -> "Square":
         if size not in self._squares:
             edge_A = self.field_A * size / self.size
-            self._squares[size] = Square(size, edge_A, self.voltage_kV, self.backend)
+            self._squares[size] = self.kind(size, edge_A, self.voltage_kV, self.backend)
         return self._squares[size]
 
     def _corner(self, slab: Slab, size: int) -> tuple[int, int]:
