@@ -296,6 +296,7 @@ def released_set(folder: Path, images: int) -> Path:
         "image_id": [image_id(particle, 0) for particle in number.tolist()],
         "valid": True,
         "particle": number,
+        "group": number,
         "view": 0,
         "dose_e_per_A2": 1000.0,
         "mtf_c1": 0.0,

@@ -107,7 +107,7 @@ def images(
     table["image"] = np.arange(len(table))
     table["image_id"] = [image_id(row.particle, row.view) for row in rows]
     joined = table.merge(
-        structures[["particle", "chunk", "valid", "reason", "split", "ordering", "n_atoms", "fraction_first"]]
+        structures[["particle", "group", "chunk", "valid", "reason", "split", "ordering", "n_atoms", "fraction_first"]]
     )
     with writing(folder / "hrtem" / "images.parquet") as aside:
         joined.to_parquet(aside)

@@ -47,6 +47,7 @@ def build(folder: Path, n_particles: int = 40, pixels: int = 32) -> Path:
                     "image_id": image_id(particle, view),
                     "valid": valid,
                     "particle": particle,
+                    "group": particle,
                     "view": view,
                     "dose_e_per_A2": DOSE_e_per_A2,
                     "mtf_c1": 0.0,

@@ -104,7 +104,7 @@ def test_refuses_a_network_that_saw_a_test_particle(folder, tmp_path):
     dataset = build(tmp_path / "hrtem")
     split = pd.read_parquet(dataset.parent / "images.parquet")["split"]
     alter(dataset, split=split.replace({"test": "train", "train": "test"}))
-    with pytest.raises(GateError, match="24 of 24 test particles were seen in training or validation: 0, 1, 2"):
+    with pytest.raises(GateError, match=r"24 of 24 test particles, or relatives of theirs, were seen .*: 0"):
         evaluate.run(
             task="reading",
             dataset=dataset,
@@ -112,6 +112,20 @@ def test_refuses_a_network_that_saw_a_test_particle(folder, tmp_path):
             out=tmp_path / "out",
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_refuses_a_network_that_saw_a_relative_of_a_test_particle(folder, tmp_path):
+    dataset = build(tmp_path / "hrtem")
+    table = pd.read_parquet(dataset.parent / "images.parquet")
+    train, test = (int(table.loc[table["split"] == split, "particle"].iloc[0]) for split in ("train", "test"))
+    alter(dataset, group=table["group"].replace({test: train}))
+    with pytest.raises(GateError, match=rf"1 of 8 test particles, or relatives of theirs, were seen in .*: {test};"):
+        evaluate.run(
+            task="reading",
+            dataset=dataset,
+            checkpoint=folder / "training" / "reading" / "best.ckpt",
+            out=tmp_path / "out",
+        )
 
 
 def test_refuses_a_network_for_another_task(folder, tmp_path):

@@ -26,7 +26,7 @@ from alloyscope.store.tables import read_table
 PRELOAD_BYTES = 2**31
 MTF = ("mtf_c1", "mtf_c2", "mtf_c3")
 TRAINING_LABELS = ("split", "ordering", "n_atoms", "fraction_first")
-COLUMNS = ("image", "image_id", "valid", "particle", "view", "dose_e_per_A2", *MTF, *TRAINING_LABELS)
+COLUMNS = ("image", "image_id", "valid", "particle", "group", "view", "dose_e_per_A2", *MTF, *TRAINING_LABELS)
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,9 @@ def check_separation(seen: Collection[int], tested: Collection[int]) -> None:
     """
     if shared := sorted(set(seen) & set(tested)):
         raise GateError(
-            f"{len(shared)} of {len(set(tested))} test particles were seen in training or validation: "
-            f"{', '.join(map(str, shared[:5]))}{' …' if len(shared) > 5 else ''}; "
-            "train again on this image set, whose splits must not share particles"
+            f"{len(shared)} of {len(set(tested))} test particles, or relatives of theirs, were seen in training or "
+            f"validation: {', '.join(map(str, shared[:5]))}{' …' if len(shared) > 5 else ''}; "
+            "train again on this image set, whose splits must not share groups"
         )
 
 

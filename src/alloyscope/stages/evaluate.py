@@ -61,7 +61,8 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
         raise ConfigError(f"--checkpoint must be a network for {task}; {checkpoint} is one for {card.task}")
     tested = released.rows("test").reset_index(drop=True)
     own = pd.concat([released.rows("train"), released.rows("validation")])["particle"]
-    metrics.check_separation({*card.seen, *own.tolist()}, set(tested["particle"].tolist()))
+    seen = with_relatives({*card.seen, *own.tolist()}, released.table)
+    metrics.check_separation(seen, set(tested["particle"].tolist()))
     used = device or "auto"
     data = ImageData(released, record, DetectorSection.model_validate(card.detector), device=used)
     log(f"{task}: scoring {len(tested)} images of {tested['particle'].nunique()} particles with {checkpoint}")
@@ -122,6 +123,12 @@ def write_examples(path: Path, learner: Learner, data: ImageData, places: list[i
     arrays: dict[str, Any] = {"noisy": noisy[:, 0], "truth": truth[:, 0], "denoised": denoised[:, 0], "image": rows}
     with writing(path) as aside, aside.open("wb") as handle:
         np.savez_compressed(handle, **{name: array.numpy() for name, array in arrays.items()})
+
+
+def with_relatives(particles: set[int], images: pd.DataFrame) -> set[int]:
+    """The particles, and those of an image set that are in the same groups."""
+    groups = images.loc[images["particle"].isin(particles), "group"]
+    return particles | set(images.loc[images["group"].isin(groups), "particle"].tolist())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
