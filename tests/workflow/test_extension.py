@@ -42,9 +42,9 @@ def would_run(place: Workplace, *changes: str) -> dict[str, int]:
     return {rule: count for rule, count in answer.jobs.items() if rule not in ("all", "plan")}
 
 
-def test_they_run_nothing_of_a_finished_campaign(kept: Workplace) -> None:
-    assert would_run(kept) == {}
-    assert would_run(kept, "--config", "particles={protocols: {mixed: 0}}") == {}
+def test_they_run_nothing_of_a_finished_campaign(finished: Workplace) -> None:
+    assert would_run(finished) == {}
+    assert would_run(finished, "--config", "particles={protocols: {mixed: 0}}") == {}
 
 
 def test_a_task_is_learnt_scored_and_reported(copy: Callable[[], Workplace]) -> None:
@@ -105,8 +105,8 @@ def test_a_protocol_makes_particles_and_a_preset_fills_the_config(copy: Callable
         ("training={tasks: [reading, counting]}", "must be one of defocus, denoising, reading; got 'counting'"),
     ],
 )
-def test_settings_without_effect_and_unknown_names_are_refused(kept: Workplace, config: str, fault: str) -> None:
-    answer = kept.snakemake("--dry-run", *MINIMAL, "--config", config)
+def test_settings_without_effect_and_unknown_names_are_refused(finished: Workplace, config: str, fault: str) -> None:
+    answer = finished.snakemake("--dry-run", *MINIMAL, "--config", config)
     assert answer.code == 1
     assert fault in answer.text
 

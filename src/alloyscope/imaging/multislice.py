@@ -223,20 +223,20 @@ class Square:
             if place:
                 sums += product
         kx_y = self.backend.ifft(total, out=spare)
-        scratch.y_kx[...] = kx_y.swapaxes(2, 3)
+        self.backend.transpose(kx_y, scratch.y_kx)
         return self.backend.irfft(scratch.y_kx, out=scratch.exponent)
 
     def _propagated(self, waves: Array, kernel: Array, scratch: _Scratch) -> Array:
         """Propagate waves through vacuum; `waves` may be overwritten."""
         spectra = self.backend.fft(waves, out=scratch.wave_y_kx)
         inside, reach = scratch.band[0], self._reach
-        inside[:, : reach + 1] = spectra[:, :, : reach + 1].swapaxes(1, 2)
-        inside[:, reach + 1 :] = spectra[:, :, self.size - reach :].swapaxes(1, 2)
+        self.backend.transpose(spectra[:, :, : reach + 1], inside[:, : reach + 1])
+        self.backend.transpose(spectra[:, :, self.size - reach :], inside[:, reach + 1 :])
         spectra = self.backend.fft(inside, out=scratch.band[1])
         spectra *= kernel
-        inside = self.backend.ifft(spectra, out=scratch.band[0]).swapaxes(1, 2)
-        scratch.padded[:, :, : reach + 1] = inside[:, :, : reach + 1]
-        scratch.padded[:, :, self.size - reach :] = inside[:, :, reach + 1 :]
+        inside = self.backend.ifft(spectra, out=scratch.band[0])
+        self.backend.transpose(inside[:, : reach + 1], scratch.padded[:, :, : reach + 1])
+        self.backend.transpose(inside[:, reach + 1 :], scratch.padded[:, :, self.size - reach :])
         return self.backend.ifft(scratch.padded, out=waves)
 
     def _atoms(self, slabs: Sequence[Slab], n_slices: int) -> _Atoms:

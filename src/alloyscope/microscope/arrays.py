@@ -68,6 +68,10 @@ class Backend:
         result.imag[...] = self.xp.sin(angle)
         return result
 
+    def transpose(self, source: Array, out: Array) -> None:
+        """Write the transposes of matrices (…, n, m) into `out`, shape (…, m, n), complex64."""
+        out[...] = source.swapaxes(-1, -2)
+
     def add_intensity(self, total: Array, waves: Array) -> None:
         """total += |waves|², in place."""
         total += waves.real**2
@@ -140,6 +144,13 @@ class NumpyBackend(Backend):
         result.real[...] = self.xp.cos(angle)  # contiguous sines and cosines are several times faster than complex exp
         result.imag[...] = self.xp.sin(angle)
         return result
+
+    def transpose(self, source: Array, out: Array) -> None:
+        if (kernels := compiled_kernels()) is None:
+            super().transpose(source, out)
+            return
+        for index in np.ndindex(source.shape[:-2]):
+            kernels.transpose(source[index], out[index])
 
     def add_intensity(self, total: Array, waves: Array) -> None:
         if (kernels := compiled_kernels()) is None:

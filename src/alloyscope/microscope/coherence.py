@@ -88,8 +88,8 @@ class Band:
         aligned[...] = waves
         rows = backend.fft(aligned, out=rows)
         inside = backend.empty((batch, self.columns, size), "complex64")
-        inside[:, : self.reach + 1] = rows[:, :, : self.reach + 1].swapaxes(1, 2)
-        inside[:, self.reach + 1 :] = rows[:, :, size - self.reach :].swapaxes(1, 2)
+        backend.transpose(rows[:, :, : self.reach + 1], inside[:, : self.reach + 1])
+        backend.transpose(rows[:, :, size - self.reach :], inside[:, self.reach + 1 :])
         spectra = backend.fft(inside, out=backend.empty(tuple(inside.shape), "complex64"))
         return spectra.reshape(batch, -1)[:, self.places(size, backend)] / size**2
 
@@ -123,9 +123,9 @@ def image_intensity(
     kx_y, wave = backend.empty(tuple(kx_ky.shape), "complex64"), backend.empty(tuple(y_kx.shape), "complex64")
     for transfer in coherent_transfers(abs(spectrum) ** 2, views, band, lens, backend):
         kx_ky.reshape(batch, -1)[:, places] = spectrum * transfer
-        inside = backend.ifft(kx_ky, out=kx_y).swapaxes(1, 2)
-        y_kx[:, :, : reached + 1] = inside[:, :, : reached + 1]
-        y_kx[:, :, size - reached :] = inside[:, :, reached + 1 :]
+        inside = backend.ifft(kx_ky, out=kx_y)
+        backend.transpose(inside[:, : reached + 1], y_kx[:, :, : reached + 1])
+        backend.transpose(inside[:, reached + 1 :], y_kx[:, :, size - reached :])
         backend.add_intensity(total, backend.ifft(y_kx, out=wave))
     return total
 

@@ -14,6 +14,7 @@ _SINE = (np.float32(-1.6666654611e-1), np.float32(8.3321608736e-3), np.float32(-
 _COSINE = (np.float32(4.166664568298827e-2), np.float32(-1.388731625493765e-3), np.float32(2.443315711809948e-5))
 _HALF, _ONE, _EIGHTH = np.float32(0.5), np.float32(1), np.float32(1 / 8)
 _EXP = (np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24), np.float32(1 / 120))
+_BLOCK = 16
 
 
 def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -65,3 +66,14 @@ def add_intensity(total: Any, waves: Any) -> None:
     """total += |waves|², in place; `waves` as in `transmit`, total with shape (n,), float32."""
     for i in range(total.size):
         total[i] += waves[2 * i] * waves[2 * i] + waves[2 * i + 1] * waves[2 * i + 1]
+
+
+@_compiled("void(complex64[:, :], complex64[:, :])")
+def transpose(source: Any, out: Any) -> None:
+    """out[j, i] = source[i, j], block by block, so that both stay in the cache; shapes (n, m) and (m, n)."""
+    rows, columns = source.shape
+    for top in range(0, rows, _BLOCK):
+        for left in range(0, columns, _BLOCK):
+            for i in range(top, min(top + _BLOCK, rows)):
+                for j in range(left, min(left + _BLOCK, columns)):
+                    out[j, i] = source[i, j]
