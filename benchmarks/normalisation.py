@@ -109,6 +109,7 @@ def exposed(image: np.ndarray, view: View) -> np.ndarray:
         image,
         dose_e_per_A2=view.dose_e_per_A2,
         readout_e=view.readout_e,
+        gain_map_rms=view.gain_map_rms,
         mtf_parameters=(view.mtf_c1, view.mtf_c2, view.mtf_c3),
         pixel_size_A=IMAGING.pixel_size_A,
         detector=DETECTOR,

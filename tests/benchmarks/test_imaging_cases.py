@@ -22,7 +22,7 @@ IMAGING = ImagingSection(pixels=96, grid=192, n_slices=5)
 
 def test_trimmed_box_holds_atoms_in_every_slice() -> None:
     slab = hrtem_engine.trimmed(imaging_cases.alloy(), ImagingSection())
-    assert set(slab.slices(20)) == set(range(20))
+    assert set(slab.slices()) == set(range(20))
     assert set(slab.elements) == {"Ag", "Co"}
     assert np.ptp(slab.positions_A[:, 2]) == pytest.approx(slab.height_A, abs=0.02)
 

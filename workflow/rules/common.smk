@@ -33,7 +33,7 @@ def param(value):
 def made_from(stage):
     """The params whose change runs a stage again, including its recipe."""
     found = {name: param(value(CAMPAIGN)) for name, value in STAGES[stage].made_from.items()}
-    recipe = STAGES[stage].recipe
+    recipe = STAGES[stage].recipe_param
     return found if recipe is None else found | {"recipe": param(recipe)}
 
 

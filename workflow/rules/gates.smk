@@ -27,6 +27,7 @@ rule gates:
         structures=lambda wildcards, input: Path(input.labels).parent,
         chunks=len(chunks.released_chunks(CAMPAIGN)),
         capacity=chunks.imaging_capacity(CAMPAIGN),
+        asked=f"sample {CAMPAIGN.dataset.gated_images}",  # Snakemake compares sets of values: 4 may be there already
         md_per_chunk=CAMPAIGN.md.particles_per_chunk,
     shell:
         """

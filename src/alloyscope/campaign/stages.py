@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from alloyscope.config.model import Config
 
+# recipes that finished campaigns have as numbers
+BARE_RECIPES = {"potential": 2, "md": 1, "film": 1, "evaluate": 1, "report": 1}
 Per = Literal["campaign", "md chunk", "imaging chunk", "run"]  # one job per …
 Value = str | int | float  # Snakemake records repr() of a param: 1, 1.0 and "1" differ
 Params = dict[str, Callable[["Config"], Value]]
@@ -41,6 +43,15 @@ class Stage:
     beside: tuple[str, ...] = ()
     account: str = ""
     needed: Callable[["Config"], bool] = _always
+
+    @property
+    def recipe_param(self) -> int | str | None:
+        """The recipe as a param, with the stage's name once it has been raised.
+
+        Snakemake compares the sets of a job's old and new values, and a bare number may be in both.
+        """
+        bare = self.recipe is None or self.recipe == BARE_RECIPES.get(self.name)
+        return self.recipe if bare else f"{self.name} {self.recipe}"
 
     @property
     def folder(self) -> str:

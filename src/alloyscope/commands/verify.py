@@ -10,7 +10,7 @@ import argparse
 import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -64,9 +64,13 @@ class Checked:
     manifests: int = 0
     files: int = 0
     images: int = 0
+    earlier: set[str] = field(default_factory=set)  # stages with chunks of an earlier recipe
 
     def __str__(self) -> str:
-        return f"{self.manifests} manifests, {self.files} files, {self.images} images"
+        numbers = f"{self.manifests} manifests, {self.files} files, {self.images} images"
+        if not self.earlier:
+            return numbers
+        return f"{numbers}; {', '.join(sorted(self.earlier))}: of an earlier version, snakemake will make them again"
 
 
 @dataclass(frozen=True)
@@ -98,32 +102,37 @@ def chunk_faults(campaign: CampaignFolder, stage: Stage, checked: Checked) -> It
     chunks = present(campaign.folder / stage.folder, len(planned))
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         answers = pool.map(lambda chunk: one_chunk(campaign, stage, chunk), chunks)
-        for files, found in progress(answers, len(chunks), f"{stage.folder}, chunks"):
+        for files, found, current in progress(answers, len(chunks), f"{stage.folder}, chunks"):
             checked.manifests += 1
             checked.files += files
+            checked.earlier |= set() if current else {stage.name}
             yield from found
 
 
-def one_chunk(campaign: CampaignFolder, stage: Stage, chunk: int) -> tuple[int, list[Fault]]:
-    """Number of files checked in one chunk, and its faults."""
+def one_chunk(campaign: CampaignFolder, stage: Stage, chunk: int) -> tuple[int, list[Fault], bool]:
+    """Number of files checked in one chunk, its faults, and whether it is of the stage's present recipe.
+
+    The tables of an earlier recipe may have other columns, so only their checksums are compared.
+    """
     name = stage.proof.format(chunk=chunk_name(chunk))
     try:
         manifest = Manifest.read(campaign.folder / name)
     except StoreError as error:
-        return 0, [Fault(name, str(error), stage.name, chunk)]
+        return 0, [Fault(name, str(error), stage.name, chunk)], True
     if manifest.chunk != chunk:
-        return 0, [Fault(name, f"is the manifest of chunk {chunk_name(manifest.chunk)}", stage.name, chunk)]
+        return 0, [Fault(name, f"is the manifest of chunk {chunk_name(manifest.chunk)}", stage.name, chunk)], True
+    current = manifest.provenance.get("recipe", stage.recipe) == stage.recipe
     checks = [
         campaign.file_fault(Path(stage.folder), file, known, name, stage.name, chunk)
         for file, known in manifest.files.items()
     ]
     faults = [fault for fault in checks if fault]
-    if not faults:
+    if not faults and current:
         try:
             check_rows(campaign, stage, manifest)
         except StoreError as error:
             faults = [Fault(name, str(error), stage.name, chunk)]
-    return len(manifest.files), faults
+    return len(manifest.files), faults, current
 
 
 def check_rows(campaign: CampaignFolder, stage: Stage, manifest: Manifest) -> None:

@@ -37,6 +37,7 @@ from alloyscope.microscope.optics import Lens, Phase, aberrations, column, inten
 RESIDUAL = 5e-5  # share of the beam; errors of images then stay below 0.03 % of the beam (benchmarks/coherence.py)
 NOTHING = 1e-9  # share of the beam
 LEAST = 1e-20
+SMALLEST = 1e-6  # share of a point's intensity; single precision does not tell less from nothing
 NODES, WEIGHTS = np.polynomial.hermite.hermgauss(7)  # tilts at the aperture's edge
 FARTHEST = float(NODES.max())
 
@@ -159,7 +160,9 @@ def coherent_transfers(
     missing = xp.clip(1 - pattern**2, 0, None)
     used = 0 * trace  # Σ of the squared transfer of the images so far
     found: list[Array] = []
-    weight = power * strength**2
+    # The further images share what the aperture passes beside the first one.
+    diffuse = xp.clip(trace - size**2, 0, None) / xp.clip(missing, SMALLEST, None)
+    weight = power * diffuse
     active = backend.ones((len(views), 1), "float32")
     while True:
         if found:
@@ -175,12 +178,13 @@ def coherent_transfers(
         if not bool(active.any()):
             return
         found.append(pattern)
-        used = used + (pattern * strength) ** 2
+        used = used + shown**2
+        strength = diffuse**0.5
         pivot = (missing * weight).argmax(1)
         pattern = xp.exp(-sum((part - part[rows, pivot][:, None]) ** 2 for part in separation))
         for earlier in found:
             pattern = pattern - earlier * earlier[rows, pivot][:, None]
-        pattern = pattern / xp.sqrt(xp.clip(missing[rows, pivot], 1e-6, None))[:, None]
+        pattern = pattern / xp.sqrt(xp.clip(missing[rows, pivot], SMALLEST, None))[:, None]
         missing = xp.clip(missing - pattern**2, 0, None)
 
 
