@@ -69,6 +69,7 @@ def labels(structures: Sequence[Structure]) -> pd.DataFrame:
     limit = LabelsSection().d_com_over_Rg_limit
     return pd.DataFrame(
         {
+            "group": np.arange(len(shapes)),
             "split": splits_of(np.arange(len(shapes)), SplitsSection(calibration=0.0, test=0.2), SEED),
             "ordering": np.where(ratios < limit, "core_shell", "janus"),
             "n_atoms": [len(shape.first) for shape in shapes],
