@@ -14,7 +14,7 @@ SNAKEMAKE := $(VENV)/bin/snakemake
 LOCK_STAMP := $(VENV)/.installed-lock
 READY := $(VENV)/.installed-package
 CAMPAIGN := workflow/campaigns/demo.yaml
-BENCHMARKS := potential_band convergence hrtem_engine gate_values pair_style table_length plan_scale fan_in status_scale melting two_processes md_chunk md_cost zarr_store
+BENCHMARKS := potential_band convergence slices coherence transforms hrtem_engine gate_values pair_style table_length plan_scale fan_in status_scale melting two_processes md_chunk md_cost zarr_store
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: install demo test bench soak ci clean

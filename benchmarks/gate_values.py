@@ -16,7 +16,7 @@ from imaging_cases import LATTICE_A, SEED, truncated_octahedron, view
 
 from alloyscope.contracts import Structure, View
 from alloyscope.imaging.box import slabs
-from alloyscope.imaging.examination import swapped
+from alloyscope.imaging.examination import swapped, with_half_slices
 from alloyscope.imaging.gates import rms_difference, share_of_contrast
 from alloyscope.imaging.hrtem import finer_reference, imager_for
 from alloyscope.imaging.reference import Reference
@@ -40,8 +40,10 @@ def shares(structure: Structure, seen: View) -> Iterator[tuple[str, float]]:
     def sliced(n_slices: int) -> np.ndarray:
         return next(imager_for(imaging.model_copy(update={"n_slices": n_slices})).images(jobs))
 
+    halved = next(imager_for(with_half_slices(imaging)).images(jobs))
+
     yield "swapped", share_of_contrast(sound, next(imager_for(imaging).images([([swapped(structure)], seen)])))
-    yield "slices_halved", share_of_contrast(sound, sliced(2 * imaging.n_slices))
+    yield "slices_halved", share_of_contrast(sound, halved)
     yield "slices_halved_from_4", share_of_contrast(sliced(4), sliced(8))
     for grid, coarse in image.items():
         finer = finer_reference(imager_for(imaging.model_copy(update={"grid": grid})))
@@ -74,7 +76,9 @@ def main() -> None:
                 for name, value in shares(structure, seen):
                     found[name].append(value)
             print(f"{''.join(pair)}, {count} atoms: done", flush=True)
-    against = f"AgCo and AuCu, {arguments.atoms[0]} to {arguments.atoms[-1]} atoms, {ImagingSection().grid}², 20 slices"
+    against = (
+        f"AgCo and AuCu, {arguments.atoms[0]} to {arguments.atoms[-1]} atoms, {ImagingSection().grid}², slices of 2 Å"
+    )
     figures = {f"gate_{name}": Figure.median(values, "", against) for name, values in found.items()}
     harness.publish("gate_values", figures, arguments.out)
 

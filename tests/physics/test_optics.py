@@ -11,7 +11,7 @@ from alloyscope.imaging.box import MARGIN_A, slabs
 from alloyscope.imaging.multislice import Multislice
 from alloyscope.microscope.arrays import CPU, frequencies
 from alloyscope.microscope.coherence import image_intensity
-from alloyscope.microscope.optics import Lens, aberrations, aperture
+from alloyscope.microscope.optics import Lens, aberrations
 from alloyscope.microscope.settings import DetectorSection, ImagingSection, OpticsSection
 from alloyscope.microscope.views import drawn_view
 from alloyscope.sections import bounds
@@ -48,7 +48,7 @@ def transfer_function(view: View, lens: Lens) -> np.ndarray:
     """Transfer function of a coherent wave with an aperture, shape (k_y, k_x), from the functions of optics.py."""
     w = lens.angles(CPU)
     phase = aberrations(w.ravel(), [view], lens.wavelength_A, CPU)
-    opened = aperture(np.abs(w), 1e-3 * view.aperture_mrad, lens.step_rad, CPU)
+    opened = np.clip((1e-3 * view.aperture_mrad - np.abs(w)) / lens.step_rad + 0.5, 0, 1)
     return opened * np.exp(-1j * phase.chi.reshape(w.shape))
 
 

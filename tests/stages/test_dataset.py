@@ -327,6 +327,7 @@ def test_waves_are_released_with_the_images(tmp_path: Path) -> None:
     assert (wave.shape, wave.dtype) == ((4, 70, 70), np.complex64)
     assert wave.attrs["pixel_size_A"] == pytest.approx(0.19876, abs=1e-5)  # 13.913 Å over 70 points
     assert wave.attrs["aperture_mrad"] == OPTICS.aperture_mrad
+    assert wave.attrs["angular_spread_mrad"] == OPTICS.angular_spread_mrad[1]
     make_chunk(tmp_path, 0)  # and no longer
     release(tmp_path, chunks=1)
     assert not [path for path in (tmp_path / "hrtem" / "images.zarr" / "wave").rglob("*") if path.is_file()]

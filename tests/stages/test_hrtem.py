@@ -289,7 +289,7 @@ def test_stored_waves_give_the_images_again(campaign: Path) -> None:
     wave, clean = (images(campaign, 0, name, WAVE_SHARD) for name in ("wave", "clean"))
     assert np.isnan(wave[2 * FAILED :]).all()
     views = views_of(read_table(campaign / "hrtem" / "chunk-000000.parquet"))
-    again = WaveBand(70, 30.0).images(wave[:2], views[:2], LENS, IMAGING.pixels)
+    again = WaveBand(70, 30.0, 0.3).images(wave[:2], views[:2], LENS, IMAGING.pixels)
     # clean is rounded to float16: half a step of 2^-10 at intensities of 1 to 2
     assert np.abs(again - clean[:2].astype(np.float32)).max() < 2**-11 + 1e-6
 
@@ -300,7 +300,7 @@ def test_stored_waves_hold_the_film_too(tmp_path: Path) -> None:
     make_chunk(tmp_path, 0, imaging=some, film=write_film(tmp_path / "carbon.extxyz"))
     wave, clean = (images(tmp_path, 0, name, WAVE_SHARD) for name in ("wave", "clean"))
     views = views_of(read_table(tmp_path / "hrtem" / "chunk-000000.parquet"))
-    again = WaveBand(70, 30.0).images(wave, views, LENS, IMAGING.pixels)
+    again = WaveBand(70, 30.0, 0.3).images(wave, views, LENS, IMAGING.pixels)
     assert np.abs(again - clean.astype(np.float32)).max() < 2**-11 + 1e-6
 
 
@@ -316,7 +316,7 @@ def test_stored_waves_give_images_under_other_optics(campaign: Path, change: dic
     snapshots = read_structures(campaign / "structures" / "chunk-000000.extxyz")[:1]
     imager = imager_for(IMAGING)
     original, whole = imager.images([(snapshots, drawn), (snapshots, other)])
-    again = WaveBand(70, 30.0).images(wave, [other], LENS, IMAGING.pixels)[0]
+    again = WaveBand(70, 30.0, 0.3).images(wave, [other], LENS, IMAGING.pixels)[0]
     assert np.abs(again - whole).max() < 1e-5
     assert np.abs(again - original).max() > 0.01
 
@@ -325,10 +325,10 @@ def test_optics_outside_the_stored_band_are_refused(campaign: Path) -> None:
     make_chunk(campaign, 0, imaging=WAVES)
     wave = images(campaign, 0, "wave", WAVE_SHARD)[:1]
     view = replace(views_of(read_table(campaign / "hrtem" / "chunk-000000.parquet"))[0], aperture_mrad=35.0)
-    with pytest.raises(ContractError, match="carry apertures up to 30 mrad; got 35"):
-        WaveBand(70, 30.0).images(wave, [view], LENS, IMAGING.pixels)
+    with pytest.raises(ContractError, match="carry aperture_mrad up to 30; got 35"):
+        WaveBand(70, 30.0, 0.3).images(wave, [view], LENS, IMAGING.pixels)
     with pytest.raises(ContractError, match="must have 72 points an edge; got 70"):
-        WaveBand(72, 30.0).images(wave, [view], LENS, IMAGING.pixels)
+        WaveBand(72, 30.0, 0.3).images(wave, [view], LENS, IMAGING.pixels)
 
 
 def test_wave_of_several_snapshots_is_refused(tmp_path: Path) -> None:

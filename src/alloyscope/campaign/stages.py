@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from alloyscope.config.model import Config
 
-# recipes that finished campaigns have as numbers
+# Finished campaigns have recorded these recipes as numbers.
 BARE_RECIPES = {"potential": 2, "md": 1, "film": 1, "evaluate": 1, "report": 1}
 Per = Literal["campaign", "md chunk", "imaging chunk", "run"]  # one job per …
 Value = str | int | float  # Snakemake records repr() of a param: 1, 1.0 and "1" differ

@@ -3,8 +3,8 @@
 The beam runs along +z: it passes first the particle, then the film.
 
 An engine lets the atoms of a slice scatter at the slice's upper face, on average half a slice above their places, which
-acts as a defocus of half a slice. The boxes therefore hold all atoms half a slice lower, so that the wave at the lower
-face tends to its limit with the square of the slices' thickness (docs/decisions/0015-slices.md).
+acts as a defocus of half a slice. The boxes therefore hold all atoms half a slice lower, which halves the error of the
+slices (docs/decisions/0015-slices.md).
 """
 
 from collections.abc import Sequence
@@ -73,8 +73,8 @@ def sliced(height_A: float, imaging: ImagingSection) -> tuple[float, int]:
 def slabs(snapshots: Sequence[Structure], view: View, imaging: ImagingSection) -> list[Slab]:
     """One box per snapshot. All have the same height and shift, so that the images keep the particle's own motion.
 
-    The lower face, from which defocus is measured, lies MARGIN_A below the lowest nucleus; what whole slices add to the
-    height is vacuum above the particle.
+    The lower face, from which defocus is measured, lies MARGIN_A below the lowest nucleus, whose place in the box is
+    half a slice lower. What whole slices add to the height is vacuum above the particle.
 
     Raises:
         GateError: an atom lies outside the field of view.

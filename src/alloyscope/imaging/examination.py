@@ -31,9 +31,7 @@ PROBE_per_A = 0.25  # frequency that measures depth: its phase stays below π up
 
 @dataclass
 class Examination:
-    """Collects the gates that passed, the messages of those that failed, so that all gates are applied, and what no
-    gate has checked.
-    """
+    """Applies all gates and collects those that passed, the messages of those that failed, and what no gate checked."""
 
     passed: list[tuple[str, gates.Passed]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)

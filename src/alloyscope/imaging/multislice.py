@@ -281,7 +281,7 @@ class Square:
         return result
 
     def _factor(self, element: str) -> Array:
-        """Fourier transform of an atom's phase and logarithmic amplitude over the field's area.
+        """Fourier transform of an atom's phase and logarithmic amplitude over the square's area.
 
         The shape is (2, k_x ≥ 0, 2 k_y), float32: each k_y occurs twice, for a real and an imaginary part.
         """

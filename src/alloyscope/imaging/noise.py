@@ -72,11 +72,12 @@ def untestable(electrons: Real, view: View, detector: DetectorSection) -> str:
 
     Args:
         electrons: Expected electrons in each pixel, shape (y, x).
-        view: Readout noise and MTF.
+        view: Readout noise, gains of the pixels and MTF.
         detector: Kind of camera, gain, offset.
     """
     whole = _whole_electrons(view, detector)
-    deviation = np.sqrt(electrons * _mtf2(view, detector, electrons.shape).mean() + view.readout_e**2) + 1e-9
+    shot = electrons * _mtf2(view, detector, electrons.shape).mean()
+    deviation = np.sqrt(shot + view.gain_map_rms**2 * electrons**2 + view.readout_e**2) + 1e-9
     zero, top = -detector.offset / detector.gain, (COUNT_MAX - detector.offset) / detector.gain
     below = 0.0 if whole else float(norm.sf((electrons - zero) / deviation).sum())
     clipped = below + float(norm.sf((top - electrons) / deviation).sum())
@@ -97,7 +98,7 @@ def p_values(counts: NDArray[np.uint16], electrons: Real, view: View, detector: 
     Args:
         counts: Stored counts, shape (y, x).
         electrons: Expected electrons in each pixel, same shape.
-        view: Readout noise and MTF.
+        view: Readout noise, gains of the pixels and MTF.
         detector: Kind of camera, gain, offset.
 
     Returns:

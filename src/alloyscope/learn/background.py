@@ -60,9 +60,9 @@ def background(image: NDArray[Any]) -> Background:
     level = float(np.median(rim))
     near = CLIP * NORMAL * float(np.median(abs(rim - level)))
     kept = np.ones(means.shape, dtype=bool)
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         found = abs(smooth - level) <= near
-        if not found.any() or np.array_equal(found, kept):
+        if not found.any() or (turn and np.array_equal(found, kept)):
             break
         kept, level = found, float(means[found].mean())
     require(level > 0, f"the background of an image must be above the camera's offset; got {level:g} counts above it")

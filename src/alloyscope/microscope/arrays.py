@@ -138,13 +138,6 @@ class NumpyBackend(Backend):
         for wave, turn, size in zip(waves, phase, log_amplitude):
             kernels.transmit(wave.view(np.float32).reshape(-1), turn.reshape(-1), size.reshape(-1))
 
-    def unit_circle(self, angle: Array) -> Array:
-        """exp(i · angle), complex64, for angles [rad] in float32."""
-        result = self.empty(tuple(angle.shape), "complex64")
-        result.real[...] = self.xp.cos(angle)  # contiguous sines and cosines are several times faster than complex exp
-        result.imag[...] = self.xp.sin(angle)
-        return result
-
     def transpose(self, source: Array, out: Array) -> None:
         if (kernels := compiled_kernels()) is None:
             super().transpose(source, out)

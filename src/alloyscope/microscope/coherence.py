@@ -33,13 +33,14 @@ from numpy.typing import NDArray
 from alloyscope.contracts import View, require
 from alloyscope.microscope.arrays import Array, Backend
 from alloyscope.microscope.optics import Lens, Phase, aberrations, column, intensity_grid
+from alloyscope.microscope.settings import FARTHEST_TILT
 
 RESIDUAL = 5e-5  # share of the beam; errors of images then stay below 0.03 % of the beam (benchmarks/coherence.py)
-NOTHING = 1e-9  # share of the beam
-LEAST = 1e-20
+NOTHING = 1e-9  # share of the beam beside the first image that needs no further image
+LEAST = 1e-20  # modulus of a transfer below which its phase is taken to be −χ
 SMALLEST = 1e-6  # share of a point's intensity; single precision does not tell less from nothing
 NODES, WEIGHTS = np.polynomial.hermite.hermgauss(7)  # tilts at the aperture's edge
-FARTHEST = float(NODES.max())
+assert NODES.max() < FARTHEST_TILT
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Band:
     @classmethod
     def of(cls, views: Sequence[View], lens: Lens, size: int) -> Self:
         """The band of all views, for intensities on a grid with `size` points along each edge."""
-        tilted_rad = FARTHEST * 1e-3 * max(view.angular_spread_mrad for view in views)
+        tilted_rad = FARTHEST_TILT * 1e-3 * max(view.angular_spread_mrad for view in views)
         edge_rad = 1e-3 * max(view.aperture_mrad for view in views) + 0.5 * lens.step_rad + tilted_rad
         largest = (min(size, lens.size) - 1) // 2
         return cls.within(ceil(edge_rad / lens.step_rad), largest, lens.step_rad)
@@ -161,7 +162,7 @@ def coherent_transfers(
     used = 0 * trace  # Σ of the squared transfer of the images so far
     found: list[Array] = []
     # The further images share what the aperture passes beside the first one.
-    diffuse = xp.clip(trace - size**2, 0, None) / xp.clip(missing, SMALLEST, None)
+    diffuse = xp.clip((trace - size**2) / xp.clip(missing, SMALLEST, None), 0, 1)
     weight = power * diffuse
     active = backend.ones((len(views), 1), "float32")
     while True:
@@ -242,9 +243,10 @@ class _Edge:
         radius = np.abs(band.w)[None]
 
         def open_at(radius_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+            """Round aperture, whose edge is softened over one grid step, as in abTEM."""
             return np.clip((cutoff - radius_rad) / lens.step_rad + 0.5, 0, 1)
 
-        near = np.flatnonzero((np.abs(radius - cutoff) < 0.5 * lens.step_rad + FARTHEST * spread).any(0))
+        near = np.flatnonzero((np.abs(radius - cutoff) < 0.5 * lens.step_rad + FARTHEST_TILT * spread).any(0))
         tilted = np.stack([open_at(radius[:, near] + node * spread) for node in NODES])
         opening = open_at(radius)
         trace = opening**2

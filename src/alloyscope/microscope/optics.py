@@ -111,11 +111,6 @@ def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: B
     return Phase(chi, gradient, ww, ww_conj)
 
 
-def aperture(radius_rad: Array, cutoffs_rad: Array, step_rad: float, backend: Backend) -> Array:
-    """Round objective aperture, whose edge is softened over one grid step, as in abTEM."""
-    return backend.xp.clip((cutoffs_rad - radius_rad) / step_rad + 0.5, 0, 1)
-
-
 def flown_back(waves: Array, heights_A: Sequence[float], lens: Lens, backend: Backend) -> Array:
     """Propagate waves back through vacuum by the heights h [Å], one per wave: exp(+iπ h α² / λ) in frequency.
 

@@ -27,6 +27,7 @@ from alloyscope.units import electron_wavelength_A
 
 Device = Literal["auto", "cpu", "gpu"]
 Camera = Literal["counting", "scintillator"]
+FARTHEST_TILT = 2.652  # of the tilts that images average over, in units of angular_spread (microscope/coherence.py)
 WAVE_STEP_A = 0.2  # largest grid step of a stored exit wave
 
 
@@ -182,9 +183,10 @@ def aperture_faults(imaging: ImagingSection, optics: OpticsSection) -> list[str]
         )
     # The limit is half a grid step below the Nyquist frequency, because the aperture's edge is one step wide.
     stored_mrad = 1e3 * electron_wavelength_A(imaging.voltage_kV) * 0.5 * (1 / WAVE_STEP_A - 1 / imaging.field_A)
+    stored_mrad -= FARTHEST_TILT * bounds(optics.angular_spread_mrad)[1]
     if imaging.store_waves and widest_mrad >= stored_mrad:
         faults.append(
             f"optics.aperture_mrad: must stay below the {stored_mrad:.1f} mrad that waves stored in steps of "
-            f"{WAVE_STEP_A:g} Å carry; got {widest_mrad:g}"
+            f"{WAVE_STEP_A:g} Å carry with this angular_spread_mrad; got {widest_mrad:g}"
         )
     return faults

@@ -14,7 +14,7 @@ from alloyscope.microscope.arrays import CPU, Array, Backend
 from alloyscope.microscope.coherence import image_intensity
 from alloyscope.microscope.detector import camera_image
 from alloyscope.microscope.optics import Lens
-from alloyscope.microscope.settings import WAVE_STEP_A, ImagingSection, OpticsSection
+from alloyscope.microscope.settings import FARTHEST_TILT, WAVE_STEP_A, ImagingSection, OpticsSection
 from alloyscope.sections import bounds
 
 
@@ -30,19 +30,27 @@ class WaveBand:
     Attributes:
         size: Points along each edge of a stored wave.
         aperture_mrad: Widest aperture with which images can be made from the waves.
+        angular_spread_mrad: Widest spread of the illumination with which they can.
     """
 
     size: int
     aperture_mrad: float
+    angular_spread_mrad: float
 
     @classmethod
     def of(cls, imaging: ImagingSection, optics: OpticsSection) -> Self | None:
         """The band of a campaign; None when the campaign stores no waves."""
-        return cls(wave_grid(imaging), bounds(optics.aperture_mrad)[1]) if imaging.store_waves else None
+        widest, spread = (bounds(draw)[1] for draw in (optics.aperture_mrad, optics.angular_spread_mrad))
+        return cls(wave_grid(imaging), widest, spread) if imaging.store_waves else None
+
+    @property
+    def edge_mrad(self) -> float:
+        """Angle up to which waves pass the aperture at some tilt of the illumination."""
+        return self.aperture_mrad + FARTHEST_TILT * self.angular_spread_mrad
 
     def reach(self, lens: Lens) -> int:
         """Largest frequency index in the band; the aperture's edge ends half a grid step beyond its radius."""
-        return int(1e-3 * self.aperture_mrad / lens.wavelength_A * lens.field_A + 0.5)
+        return int(1e-3 * self.edge_mrad / lens.step_rad + 0.5)
 
     def limited(self, waves: Array, lens: Lens, backend: Backend) -> Array:
         """Limit waves to the band and resample them to its grid, for storage.
@@ -59,7 +67,7 @@ class WaveBand:
             ContractError: one of the grids cannot represent the aperture.
         """
         stored = Lens(self.size, lens.field_A, lens.voltage_kV)
-        edge_rad = 1e-3 * self.aperture_mrad + 0.5 * lens.wavelength_A / lens.field_A
+        edge_rad = 1e-3 * self.edge_mrad + 0.5 * lens.step_rad
         passed = backend.asarray((abs(stored.angles(CPU)) < edge_rad).astype(np.float32))
         return _resampled(waves, self.size, self.reach(lens), backend, passed)
 
@@ -82,11 +90,9 @@ class WaveBand:
             ContractError: an aperture is wider than the band, or the waves have another size.
         """
         require(waves.shape[-1] == self.size, f"waves must have {self.size} points an edge; got {waves.shape[-1]}")
-        widest = max(view.aperture_mrad for view in views)
-        require(
-            widest <= self.aperture_mrad,
-            f"the stored waves carry apertures up to {self.aperture_mrad:g} mrad; got {widest:g}",
-        )
+        for name in ("aperture_mrad", "angular_spread_mrad"):
+            widest, most = max(getattr(view, name) for view in views), getattr(self, name)
+            require(widest <= most, f"the stored waves carry {name} up to {most:g}; got {widest:g}")
         fine = _resampled(waves, lens.size, self.reach(lens), backend)
         return camera_image(image_intensity(fine, views, lens, backend), views, pixels, lens.field_A, backend)
 

@@ -197,6 +197,7 @@ def attributes(imaging: ImagingSection, camera: Mapping[str, Any], band: WaveBan
             "pixel_size_A": imaging.field_A / band.size,
             "units": "amplitude of the incident beam",
             "aperture_mrad": band.aperture_mrad,
+            "angular_spread_mrad": band.angular_spread_mrad,
             "multislice_grid": imaging.grid,
             "voltage_kV": imaging.voltage_kV,
         }

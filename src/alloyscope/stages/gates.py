@@ -2,11 +2,10 @@
 
 Reads the tables and manifests of `hrtem`, structures.parquet and, for a sample of images, their shards and structures.
 Tests that the rotations of all images are uniform and that no particle is related to a particle of another split.
-Simulates
-each image of the sample again, with species swapped, with half the slice thickness, and with abTEM on a finer grid.
-Compares the whole image, with its film, optics and camera, with the reference image, and the counts with the noise that
-their camera and dose must have. Writes gates.json, which lists every gate with its value and bounds and what no gate
-has checked, only if all gates have passed.
+Simulates each image of the sample again, with species swapped, with half the slice thickness, and with abTEM on a finer
+grid. Compares the whole image, with its film, optics and camera, with the reference image, and the counts with the
+noise that their camera and dose must have. Writes gates.json, which lists every gate with its value and bounds and what
+no gate has checked, only if all gates have passed.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Removes the motion of a particle as a rigid body between its snapshots, so that only its thermal motion is left.
+"""Alignment of snapshots: the motion of a particle as a rigid body is removed, and its thermal motion is left.
 
 Least squares over the atoms: Kabsch, Acta Cryst. A 32, 922 (1976).
 """

@@ -1,4 +1,4 @@
-"""Numbers by which related structures are found: copies, and frames of one trajectory (docs/decisions/0012).
+"""Numbers by which related structures are found: copies, and frames of one trajectory (docs/decisions/0018).
 
 All of them stay the same when a structure is rotated, shifted or mirrored.
 """

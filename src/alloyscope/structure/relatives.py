@@ -1,6 +1,6 @@
 """Groups of related structures, which must share a split: copies of a structure, and frames of one trajectory.
 
-Structures are related when their atoms are the same and their fingerprints nearly so (docs/decisions/0012).
+Structures are related when their atoms are the same and their fingerprints nearly so (docs/decisions/0018).
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ from scipy.spatial.distance import cdist
 
 from alloyscope.structure.fingerprint import DISTANCES, PROJECTIONS
 
-# Root mean square differences of fingerprints (docs/decisions/0012). Copies whose positions are rounded to 1 mÅ differ
+# Root mean square differences of fingerprints (docs/decisions/0018). Copies whose positions are rounded to 1 mÅ differ
 # by less than EQUAL_A in their mean distances; the other limits are those of the projections.
 EQUAL_A = 1e-3
 RELATED = 0.25  # structures that are nearer are related
-TWINS = 0.15  # and must by no means lie in two splits when they are as near as this; unrelated ones never are
+TWINS = 0.15  # the gate refuses structures of two splits that are nearer; unrelated ones are not (0018-relatives.md)
 APART = 1e3  # between structures of other composition; far above the distances of all fingerprints
 BLOCK = 256  # structures of which all pairs are compared
 
