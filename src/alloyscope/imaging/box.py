@@ -113,8 +113,12 @@ def film_slab(film: Film, view: View, imaging: ImagingSection) -> Slab:
     tiles = [range(-count, count) for count in np.ceil(field_A / np.sqrt(2) / edges[:2]).astype(int).tolist()]
     sheet = np.concatenate([block + np.array([i * edges[0], j * edges[1], 0.0]) for i, j in product(*tiles)])
     turned = Rotation.from_euler("z", view.film_angle_rad).apply(sheet)
-    height_A, n_slices = sliced(view.film_thickness_A + 2 * FILM_MARGIN_A, imaging)
-    depth = FILM_MARGIN_A + _half_slice_A(height_A, n_slices, FILM_MARGIN_A)
+    # There is room for half a slice below the film, behind which the wave is propagated back by the height of the box.
+    above_A = view.film_thickness_A + FILM_MARGIN_A
+    half_A = imaging.slice_A / 2 if imaging.n_slices is None else above_A / (2 * imaging.n_slices - 1)
+    below_A = max(FILM_MARGIN_A, half_A)
+    height_A, n_slices = sliced(above_A + below_A, imaging)
+    depth = FILM_MARGIN_A + _half_slice_A(height_A, n_slices, below_A)
     placed = turned + np.array([field_A / 2, field_A / 2, depth])
     inside = placed[((placed[:, :2] >= 0) & (placed[:, :2] < field_A)).all(axis=1)]
     return Slab(view.particle, ("C",) * len(inside), inside, field_A, height_A, n_slices)

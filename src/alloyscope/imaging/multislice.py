@@ -132,9 +132,10 @@ class Multislice:
 
         """
         size = max(self.square(slab) for slab in slabs) if incident is None else self.size
-        if size == self.size:
-            return self._on(size).exit_waves(slabs, incident)
         corners = [self._corner(slab, size) for slab in slabs]
+        # A square that ends with the field of view may come too near to the nuclei.
+        if size == self.size or any(self._crowded(slab, size, *corner) for slab, corner in zip(slabs, corners)):
+            return self._on(self.size).exit_waves(slabs, incident)
         step_A = self.field_A / self.size
         own = [
             replace(
@@ -160,10 +161,21 @@ class Multislice:
 
     def _corner(self, slab: Slab, size: int) -> tuple[int, int]:
         """Place (y, x) of the square's first point on the grid; it does not extend beyond the field of view."""
+        if not len(slab.positions_A):
+            return 0, 0
         low, high = slab.positions_A[:, :2].min(axis=0), slab.positions_A[:, :2].max(axis=0)
         first = np.rint((low + high) / 2 * self.size / self.field_A - size / 2).astype(int)
         x, y = np.clip(first, 0, self.size - size).tolist()
         return y, x
+
+    def _crowded(self, slab: Slab, size: int, y: int, x: int) -> bool:
+        """Whether a nucleus comes nearer to the square's edge than MARGIN_A, but for two steps of the grid."""
+        step_A = self.field_A / self.size
+        corner_A = step_A * np.array([x, y])
+        to_edge = np.concatenate(
+            [slab.positions_A[:, :2] - corner_A, corner_A + size * step_A - slab.positions_A[:, :2]]
+        )
+        return bool((to_edge < MARGIN_A - 2 * step_A).any())
 
 
 def carried_out(waves: Array, backend: Backend) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ Such a matrix is a sum of few products of one vector with itself. A Cholesky dec
 with the most missing intensity finds them one by one; each is one coherent image, and their intensities add up. The
 first pivot is the beam: its image is that with the usual envelopes. What these envelopes take from the wave is not
 lost but diffuse, and the further images hold it. They stop when they miss less than `RESIDUAL` of the beam; the last
-one takes that in, so that the mean intensity is exact. docs/decisions/0017-partial-coherence.md has the numbers.
+one takes that in, so that the mean intensity is right. docs/decisions/0017-partial-coherence.md has the numbers.
 
 The first image, the interference with the beam, is taken to second order in τ, with the coupling of tilt and focus and
 with the tilts at the edge of the aperture.
@@ -35,7 +35,7 @@ from alloyscope.microscope.arrays import Array, Backend
 from alloyscope.microscope.optics import Lens, Phase, aberrations, column, intensity_grid
 from alloyscope.microscope.settings import FARTHEST_TILT
 
-RESIDUAL = 5e-5  # share of the beam; errors of images then stay below 0.03 % of the beam (benchmarks/coherence.py)
+RESIDUAL = 5e-5  # share of the beam; images of drawn particles then err by 0.02 % of it (benchmarks/coherence.py)
 NOTHING = 1e-9  # share of the beam beside the first image that needs no further image
 LEAST = 1e-20  # modulus of a transfer below which its phase is taken to be −χ
 SMALLEST = 1e-6  # share of a point's intensity; single precision does not tell less from nothing
@@ -155,7 +155,8 @@ def coherent_transfers(
     strength = abs(passed)
     pattern = abs(linear)  # of the beam
     turned, size = linear * passed, pattern * strength
-    unit = xp.where(size > LEAST, turned / xp.clip(size, LEAST, None), 1) * backend.unit_circle(-phase.chi)
+    sharp = backend.unit_circle(-phase.chi)
+    unit = xp.where(size > LEAST, turned / xp.clip(size, LEAST, None), 1) * sharp  # of the interference with the beam
 
     rows = backend.asarray(np.arange(len(views)))
     missing = xp.clip(1 - pattern**2, 0, None)
@@ -180,7 +181,7 @@ def coherent_transfers(
             return
         found.append(pattern)
         used = used + shown**2
-        strength = diffuse**0.5
+        unit, strength = sharp, diffuse**0.5
         pivot = (missing * weight).argmax(1)
         pattern = xp.exp(-sum((part - part[rows, pivot][:, None]) ** 2 for part in separation))
         for earlier in found:

@@ -121,7 +121,7 @@ def label_by_enclosure(numbers: Mapping[str, Floats]) -> NDArray[np.object_]:
     apart = numbers["warren_cowley_bond_ends"] >= APART
 
     def enclosed(core: str, shell: str) -> Mask:
-        pure = inside[core] >= PURE_INSIDE * (inside[core] + inside[shell])
+        pure = (inside[core] > 0) & (inside[core] >= PURE_INSIDE * (inside[core] + inside[shell]))
         closed: Mask = hidden[core] & (seen[shell] >= SHELL_SEEN) & (numbers[f"cut_off_{shell}"] <= CUT_OFF)
         return closed & (apart | pure)
 
