@@ -45,7 +45,7 @@ ASKED = {
     "describe": (CPU, 1, 2000, 32),
     "structures": (CPU, 1, 4000, 30),
     "statistics": (CPU, 1, 4000, 30),
-    "hrtem": (GPU, 1, 4000, 34),
+    "hrtem": (GPU, 1, 4000, 27),
     "gates": (CPU, 1, 4000, 60),
     "dataset": (CPU, 1, 8000, 120),
     "train": (GPU, 8, 8000, 480),
