@@ -1,6 +1,8 @@
 """Particles and views that the imaging benchmarks share, and the images and waves that an engine makes of them."""
 
+import gzip
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +53,8 @@ def alloy() -> Structure:
 
 def particles(count: int) -> list[Structure]:
     """Particles of the reference set, at equal distances in the order of their numbers of atoms."""
-    frames = [frame for path in sorted(PARTICLES.glob("part-*.extxyz.gz")) for frame in iread(path)]
+    texts = [gzip.decompress(path.read_bytes()).decode() for path in sorted(PARTICLES.glob("part-*.extxyz.gz"))]
+    frames = [frame for text in texts for frame in iread(StringIO(text), format="extxyz")]
     frames.sort(key=len)
     chosen = np.linspace(0, len(frames) - 1, count).astype(int)
     return [

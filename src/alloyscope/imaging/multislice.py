@@ -1,14 +1,14 @@
 """The structure-factor multislice engine: exact projected potentials on any grid.
 
 The potential of each slice is built in reciprocal space, V(k) = Σ_Z f_Z(k) Σ_j exp(−2πi k·r_j). The phase factor is
-separable, so the sum over atoms is the matrix product (k_x × atoms)·(atoms × k_y), up to the Nyquist frequency; V is
-real, so k_x ≥ 0 is enough.
+separable, so the sum over atoms is the matrix product (k_x × atoms)·(atoms × k_y), up to the Nyquist frequency.
 The conventions are abTEM's: transmission exp(iσV), then Fresnel propagation exp(−iπλ Δz k²) by the slice thickness, and
 waves that are band-limited at two thirds of the Nyquist frequency with the same taper. The exit wave is the wave at the
 lower face of the box.
 
 Neither the potential nor the transmission function is cut at two thirds (docs/decisions/0003-potential-band.md). The
 error from the cut at the Nyquist frequency is corrected by factors that are matched to the grid (imaging/factors.py).
+They make the phase complex: its imaginary part is the negative logarithm of the transmitted amplitude.
 
 A particle is computed in its own square, its extent across the beam and MARGIN_A on either side; the wave is put back
 into the field of view, where it is 1 elsewhere.
@@ -38,6 +38,7 @@ from alloyscope.units import electron_wavelength_A, interaction_constant_rad_per
 MOST_CARRIED_OUT = 1e-4
 MARGIN_A = 4.0  # between the outermost nuclei and the edge of their square (docs/decisions/0015-slices.md)
 KEPT_KERNELS = 4  # propagators of a square grid; slices of the same thickness share one
+_STRIDE = 16  # harmonics that are computed one by one; the others are products of two
 CUTOFF, TAPER = 2 / 3, 0.01  # abTEM's defaults, in units of the Nyquist frequency and of 1 / pixel
 
 
@@ -56,7 +57,7 @@ class _Atoms:
 
     Attributes:
         columns: exp(−2πi k_x x) for k_x ≥ 0, shape (atoms + 1, size // 2 + 1), complex64; the last row is zero.
-        rows: exp(−2πi k_y y), shape (atoms + 1, size), complex64; the last row is zero.
+        rows: exp(−2πi k_y y) for k_y ≥ 0, of the same shape.
         members: For each occupied slice, in the order of the beam, the indices of the atoms of each species, shape
             (batch, most); slabs with fewer atoms are padded with the index of the last row.
     """
@@ -70,30 +71,18 @@ class _Atoms:
 class _Scratch:
     """Arrays of a batch that every slice overwrites; the names list the axes after the batch axis."""
 
-    atoms: Array  # k_x ≥ 0 × k_y, for one species
-    total: tuple[Array, Array]  # phase and damping × k_x ≥ 0 × k_y or y
-    y_kx: Array  # phase and damping × y × k_x ≥ 0
-    exponent: Array  # phase and damping × y × x
-    wave_y_kx: Array
+    phase: tuple[Array, Array]  # k_x × k_y, and later y × x
+    other: Array  # k_x × y, and y × k_x of the wave
     band: tuple[Array, Array]  # k_x inside the band limit × y or k_y
     padded: Array  # y × k_x, zero outside the band limit
 
     @classmethod
     def of(cls, backend: Backend, batch: int, size: int, band: int) -> Self:
-        half = size // 2 + 1
+        def array(*shape: int) -> Array:
+            return backend.zeros((batch, *shape), "complex64")
 
-        def array(*shape: int, dtype: str = "complex64") -> Array:
-            return backend.zeros((batch, *shape), dtype)
-
-        return cls(
-            atoms=array(half, size),
-            total=(array(2, half, size), array(2, half, size)),
-            y_kx=array(2, size, half),
-            exponent=array(2, size, size, dtype="float32"),
-            wave_y_kx=array(size, size),
-            band=(array(band, size), array(band, size)),
-            padded=array(size, size),
-        )
+        square, strip = (size, size), (band, size)
+        return cls((array(*square), array(*square)), array(*square), (array(*strip), array(*strip)), array(*square))
 
 
 class Multislice:
@@ -219,28 +208,22 @@ class Square:
         occupied = sorted(atoms.members.keys() | ({0} if incident is not None else set()))
         for here, following in pairwise([*occupied, n_slices]):
             if here in atoms.members:
-                exponent = self._exponent(atoms.members[here], atoms, scratch)
-                self.backend.transmit(waves, exponent[:, 0], exponent[:, 1])
+                self.backend.transmit(waves, self._phase(atoms.members[here], atoms, scratch))
             waves = self._propagated(waves, self._propagator(slabs, following - here), scratch)
         return waves
 
-    def _exponent(self, members: list[tuple[str, Array]], atoms: _Atoms, scratch: _Scratch) -> Array:
-        """Phase σV [rad] and logarithm of the amplitude for one slice, shape (batch, 2, y, x), float32."""
-        xp = self.backend.xp
-        total, spare = scratch.total
-        block, sums, product = (array.view(xp.float32) for array in (scratch.atoms, total, spare))
-        for place, (element, index) in enumerate(members):
-            xp.matmul(atoms.columns[index].swapaxes(1, 2), atoms.rows[index], out=scratch.atoms)
-            xp.multiply(block[:, None], self._factor(element), out=product if place else sums)
-            if place:
-                sums += product
-        kx_y = self.backend.ifft(total, out=spare)
-        self.backend.transpose(kx_y, scratch.y_kx)
-        return self.backend.irfft(scratch.y_kx, out=scratch.exponent)
+    def _phase(self, members: list[tuple[str, Array]], atoms: _Atoms, scratch: _Scratch) -> Array:
+        """Complex phase of one slice's transmission function, shape (batch, y, x), complex64."""
+        spectrum, phase = scratch.phase
+        species = [(atoms.columns[index], atoms.rows[index], self._factor(element)) for element, index in members]
+        self.backend.lattice_sum(species, out=spectrum)
+        kx_y = self.backend.ifft(spectrum, out=scratch.other)
+        self.backend.transpose(kx_y, phase)
+        return self.backend.ifft(phase, out=scratch.other)
 
     def _propagated(self, waves: Array, kernel: Array, scratch: _Scratch) -> Array:
         """Propagate waves through vacuum; `waves` may be overwritten."""
-        spectra = self.backend.fft(waves, out=scratch.wave_y_kx)
+        spectra = self.backend.fft(waves, out=scratch.other)
         inside, reach = scratch.band[0], self._reach
         self.backend.transpose(spectra[:, :, : reach + 1], inside[:, : reach + 1])
         self.backend.transpose(spectra[:, :, self.size - reach :], inside[:, reach + 1 :])
@@ -273,14 +256,15 @@ class Square:
             index = np.where(number < count, end - count + number, len(turns))
             members.setdefault(int(here), []).append((species[kind], self.backend.asarray(index)))
         x, y = self.backend.asarray(np.ascontiguousarray(turns.T))
-        order = frequencies(self.size, self.edge_A) * self.edge_A
-        return _Atoms(
-            columns=self._unit_circles(x, np.abs(order[: self.size // 2 + 1])),
-            rows=self._unit_circles(y, order),
-            members=members,
-        )
+        return _Atoms(self._harmonics(x), self._harmonics(y), members)
 
-    def _unit_circles(self, turns: Array, index: NDArray[np.float64]) -> Array:
+    def _harmonics(self, turns: Array) -> Array:
+        """exp(−2πi n · turns) for n from 0 to size // 2 and one row of zeros, shape (turns + 1, n), complex64."""
+        low = self._unit_circles(turns, np.arange(_STRIDE))
+        high = self._unit_circles(turns, np.arange(0, self.size // 2 + 1, _STRIDE))
+        return (high[:, :, None] * low[:, None, :]).reshape(len(low), -1)[:, : self.size // 2 + 1]
+
+    def _unit_circles(self, turns: Array, index: NDArray[np.float64] | NDArray[np.intp]) -> Array:
         """exp(−2πi index · turns) and one row of zeros, shape (turns + 1, index), complex64."""
         xp = self.backend.xp
         angle = turns[:, None] * self.backend.asarray(-index)[None]
@@ -293,17 +277,14 @@ class Square:
         return result
 
     def _factor(self, element: str) -> Array:
-        """Fourier transform of an atom's phase and logarithmic amplitude over the square's area.
-
-        The shape is (2, k_x ≥ 0, 2 k_y), float32: each k_y occurs twice, for a real and an imaginary part.
-        """
+        """Fourier transform of an atom's complex phase over the square's area, shape (k_x, k_y), complex64."""
         if element not in self._factors:
             k = frequencies(self.size, self.edge_A)
-            k2 = k[: self.size // 2 + 1, None] ** 2 + k[None, :] ** 2
+            k2 = k[:, None] ** 2 + k[None, :] ** 2
             mended = correction_A2(element, self.potential_limit_per_A, self.voltage_kV)(np.sqrt(k2))
-            phase = interaction_constant_rad_per_VA(self.voltage_kV) * projected_factor_VA2(element, k2) + mended.real
-            both = np.stack([phase, -mended.imag]) * (k2 < self.potential_limit_per_A**2) / self.edge_A**2
-            self._factors[element] = self.backend.asarray(np.repeat(both.astype(np.float32), 2, axis=2))
+            phase = interaction_constant_rad_per_VA(self.voltage_kV) * projected_factor_VA2(element, k2) + mended
+            inside = k2 < self.potential_limit_per_A**2
+            self._factors[element] = self.backend.asarray((phase * inside / self.edge_A**2).astype(np.complex64))
         return self._factors[element]
 
     @cached_property

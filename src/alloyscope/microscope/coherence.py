@@ -23,7 +23,7 @@ with the tilts at the edge of the aperture.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import ceil
 from typing import Self
 
@@ -78,6 +78,18 @@ class Band:
     def columns(self) -> int:
         return 2 * self.reach + 1
 
+    @cached_property
+    def beam(self) -> int:
+        """Which of the points is the beam."""
+        return int(np.argmin(np.abs(self.w)))
+
+    def aberrations(self, views: Sequence[View], lens: Lens, backend: Backend) -> Phase:
+        """Aberration function of each view at the points, shapes (batch, points)."""
+        axis = backend.asarray((lens.step_rad * np.arange(-self.reach, self.reach + 1)).astype(np.float32))
+        phase = aberrations(axis, axis, views, lens.wavelength_A, backend)
+        inside = backend.asarray((self.index[0] + self.reach) * self.columns + self.index[1] + self.reach)
+        return Phase(*(each.reshape(len(views), -1)[:, inside] for each in vars(phase).values()))
+
     def places(self, size: int, backend: Backend) -> Array:
         """Places of the points in a flat array (k_x, k_y) in FFT order, k_x up to `reach` and k_y of `size` points."""
         kx, ky = self.index
@@ -86,9 +98,7 @@ class Band:
     def spectrum(self, waves: Array, backend: Backend) -> Array:
         """Fourier coefficients of waves (batch, y, x) at the points, shape (batch, points); 1 for the beam alone."""
         batch, size = waves.shape[0], waves.shape[-1]
-        aligned, rows = (backend.empty(tuple(waves.shape), "complex64") for _ in range(2))
-        aligned[...] = waves
-        rows = backend.fft(aligned, out=rows)
+        rows = backend.fft(waves, out=backend.empty(tuple(waves.shape), "complex64"))
         inside = backend.empty((batch, self.columns, size), "complex64")
         backend.transpose(rows[:, :, : self.reach + 1], inside[:, : self.reach + 1])
         backend.transpose(rows[:, :, size - self.reach :], inside[:, self.reach + 1 :])
@@ -198,24 +208,22 @@ def _linear(views: Sequence[View], band: Band, lens: Lens, backend: Backend) -> 
     b = δ (i∂χ + 4B |w|² w) and B = (πΔ/2λ)²; the integral is exp(bᵀN⁻¹b / 4) / √det N.
     """
     xp = backend.xp
-    w = backend.asarray(band.w.astype(np.complex64))
-    x, y, radius2 = w.real, w.imag, abs(w) ** 2
-    phase = aberrations(w, views, lens.wavelength_A, backend)
+    x, y = (backend.asarray(part.astype(np.float32)) for part in (band.w.real, band.w.imag))
+    radius2 = x**2 + y**2
+    phase = band.aberrations(views, lens, backend)
     spread = column([1e-3 * view.angular_spread_mrad for view in views], "float32", backend)
     blur = column([np.pi * view.focal_spread_A / (2 * lens.wavelength_A) for view in views], "float32", backend)
     focus = blur * radius2
-    tilt_x, tilt_y = spread / 2 * phase.gradient.real, spread / 2 * phase.gradient.imag
-    coupled = 4 * (blur * spread) ** 2
-    curved = 1j * spread**2
-    beam = int(np.argmin(np.abs(band.w)))
-    ww, ww_conj = (part - part[:, beam : beam + 1] for part in (phase.ww, phase.ww_conj))
-    n_xx = 1 + coupled * x**2 + curved * (ww_conj + ww.real)
-    n_yy = 1 + coupled * y**2 + curved * (ww_conj - ww.real)
-    n_xy = coupled * x * y - curved * ww.imag
-    b_x, b_y = (2j * tilt + 4 * blur**2 * spread * radius2 * axis for tilt, axis in ((tilt_x, x), (tilt_y, y)))
+    tilt_x, tilt_y = spread / 2 * phase.x, spread / 2 * phase.y
+    coupled, tilting = 4 * (blur * spread) ** 2, 4 * blur * spread
+    n_xx, n_xy, n_yy = (
+        one + coupled * squared + 0.5j * spread**2 * (curvature - curvature[:, band.beam : band.beam + 1])
+        for one, squared, curvature in ((1, x**2, phase.xx), (0, x * y, phase.xy), (1, y**2, phase.yy))
+    )
+    b_x, b_y = (2j * tilt + tilting * focus * axis for tilt, axis in ((tilt_x, x), (tilt_y, y)))
     determinant = n_xx * n_yy - n_xy**2
     exponent = (b_x**2 * n_yy - 2 * b_x * b_y * n_xy + b_y**2 * n_xx) / (4 * determinant)
-    linear = backend.unit_circle(exponent.imag) * xp.exp(exponent.real - focus**2) / xp.sqrt(determinant)
+    linear = backend.unit_circle(exponent.imag) * xp.exp(exponent.real - focus**2) / backend.root(determinant)
     return phase, (focus, tilt_x, tilt_y), linear
 
 
@@ -261,8 +269,9 @@ class _Edge:
             Shape (batch, points), complex64; its modulus is at most 1.
         """
         w = band.w[self.near]
-        outwards = np.conj(w) / np.maximum(np.abs(w), 1e-12)
-        steepness = self.spread_rad * (backend.to_numpy(phase.gradient)[:, self.near] * outwards).real
+        outwards = w / np.maximum(np.abs(w), 1e-12)
+        slope_x, slope_y = (backend.to_numpy(slope)[:, self.near] for slope in (phase.x, phase.y))
+        steepness = self.spread_rad * (slope_x * outwards.real + slope_y * outwards.imag)
         turned = np.exp(-1j * np.multiply.outer(NODES, steepness)) * self.tilted
         mean = np.einsum("t,tbn->bn", WEIGHTS / np.sqrt(np.pi), turned) * np.exp(np.minimum((steepness / 2) ** 2, 50))
         result = self.opening.astype(np.complex64)

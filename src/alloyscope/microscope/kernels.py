@@ -14,7 +14,6 @@ _SINE = (np.float32(-1.6666654611e-1), np.float32(8.3321608736e-3), np.float32(-
 _COSINE = (np.float32(4.166664568298827e-2), np.float32(-1.388731625493765e-3), np.float32(2.443315711809948e-5))
 _HALF, _ONE, _EIGHTH = np.float32(0.5), np.float32(1), np.float32(1 / 8)
 _EXP = (np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24), np.float32(1 / 120))
-_BLOCK = 16
 
 
 def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -30,18 +29,18 @@ def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., An
     return wrap
 
 
-@_compiled("void(float32[::1], float32[::1], float32[::1])")
-def transmit(waves: Any, phase: Any, log_amplitude: Any) -> None:
-    """waves *= exp(log_amplitude + i · phase), in place.
+@_compiled("void(float32[::1], float32[::1])")
+def transmit(waves: Any, phase: Any) -> None:
+    """waves *= exp(i · phase), in place.
 
     Args:
         waves: Real and imaginary parts in turn, shape (2 n,), float32.
-        phase: [rad], shape (n,), float32.
-        log_amplitude: Above −8, shape (n,), float32; the error of exp grows to 1e-4 at ±8.
+        phase: Complex phase, likewise; the error of the amplitude exp(−Im phase) grows to 1e-4 at Im phase = ±8.
     """
-    for i in range(phase.size):
-        quarter = np.floor(phase[i] * _QUARTERS + _HALF)
-        angle = ((phase[i] - quarter * _TURN[0]) - quarter * _TURN[1]) - quarter * _TURN[2]
+    for i in range(phase.size // 2):
+        turn, damping = phase[2 * i], phase[2 * i + 1]
+        quarter = np.floor(turn * _QUARTERS + _HALF)
+        angle = ((turn - quarter * _TURN[0]) - quarter * _TURN[1]) - quarter * _TURN[2]
         square = angle * angle
         sine = angle + angle * square * (_SINE[0] + square * (_SINE[1] + square * _SINE[2]))
         cosine = _ONE - _HALF * square
@@ -51,7 +50,7 @@ def transmit(waves: Any, phase: Any, log_amplitude: Any) -> None:
         imaginary = sine if which & 1 == 0 else cosine
         real = real if (which + 1) & 2 == 0 else -real
         imaginary = imaginary if which & 2 == 0 else -imaginary
-        y = log_amplitude[i] * _EIGHTH
+        y = -damping * _EIGHTH
         size = _ONE + y * (_ONE + y * (_EXP[0] + y * (_EXP[1] + y * (_EXP[2] + y * _EXP[3]))))
         size *= size
         size *= size
@@ -68,12 +67,50 @@ def add_intensity(total: Any, waves: Any) -> None:
         total[i] += waves[2 * i] * waves[2 * i] + waves[2 * i + 1] * waves[2 * i + 1]
 
 
-@_compiled("void(complex64[:, :], complex64[:, :])")
+@_compiled("void(complex64[:, ::1], float32[:, ::1], complex64[:, ::1], boolean)")
+def add_lattice(total: Any, products: Any, factor: Any, more: Any) -> None:
+    """Add the atoms of one species to a Fourier transform, or overwrite it with them.
+
+    With a = exp(−2πi k_x x) and b = exp(−2πi k_y y) for k_x, k_y ≥ 0, the real products of their parts give all four
+    quarters: the sums over the atoms of ab, of its conjugate, and of a b̄ and its conjugate.
+
+    Args:
+        total: Fourier transform (k_x, k_y) in FFT order, shape (n, n), complex64; only points where the factor may
+            differ from zero are written.
+        products: Σ_atoms of products of real and imaginary parts in turn, of a along the first axis and of b along the
+            second, for k < n / 2, shape (2 ⌈n / 2⌉, 2 ⌈n / 2⌉), float32.
+        factor: Fourier transform of one atom, shape (n, n), complex64, of which the quarter k_x, k_y ≥ 0 is read.
+        more: Whether to add.
+    """
+    size, half = total.shape[0], products.shape[0] // 2
+    for i in range(half):
+        minus_i = (size - i) % size
+        for j in range(half):
+            minus_j = size - j if j else 0
+            real, imaginary = products[2 * i, 2 * j], products[2 * i + 1, 2 * j + 1]
+            mixed, other = products[2 * i + 1, 2 * j], products[2 * i, 2 * j + 1]
+            along, across = complex(real - imaginary, mixed + other), complex(real + imaginary, mixed - other)
+            here, there = along * factor[i, j], along.conjugate() * factor[i, j]
+            left, right = across * factor[i, j], across.conjugate() * factor[i, j]
+            if more:  # on an axis two of the four are one point, so all are read before one is written
+                here += total[i, j]
+                there += total[minus_i, minus_j]
+                left += total[i, minus_j]
+                right += total[minus_i, j]
+            total[i, j], total[minus_i, minus_j] = here, there
+            total[i, minus_j], total[minus_i, j] = left, right
+
+
+@_compiled("void(complex64[:, :, :], complex64[:, :, :])")
 def transpose(source: Any, out: Any) -> None:
-    """out[j, i] = source[i, j], block by block, so that both stay in the cache; shapes (n, m) and (m, n)."""
-    rows, columns = source.shape
-    for top in range(0, rows, _BLOCK):
-        for left in range(0, columns, _BLOCK):
-            for i in range(top, min(top + _BLOCK, rows)):
-                for j in range(left, min(left + _BLOCK, columns)):
-                    out[j, i] = source[i, j]
+    """out[b, j, i] = source[b, i, j], eight rows at once; shapes (batch, n, m) and (batch, m, n)."""
+    batch, rows, columns = source.shape
+    whole = rows - rows % 8
+    for b in range(batch):
+        for top in range(0, whole, 8):
+            for j in range(columns):
+                for i in range(8):
+                    out[b, j, top + i] = source[b, top + i, j]
+        for i in range(whole, rows):
+            for j in range(columns):
+                out[b, j, i] = source[b, i, j]

@@ -61,54 +61,60 @@ def column(values: Sequence[complex] | Sequence[float], dtype: str, backend: Bac
 
 @dataclass(frozen=True)
 class Phase:
-    """The aberration function χ of each wave and its derivatives by angle, at the same points; shapes (batch, points).
+    """The aberration function χ of each wave and its derivatives by angle, float32, shapes (batch, …).
 
     Attributes:
-        chi: χ [rad], float32.
-        gradient: ∂χ/∂α_x + i ∂χ/∂α_y, complex64.
-        ww: ∂²χ/∂w², complex64.
-        ww_conj: ∂²χ/∂w∂w̄, a quarter of the Laplacian, float32.
+        chi: χ [rad].
+        x: ∂χ/∂α_x.
+        y: ∂χ/∂α_y.
+        xx: ∂²χ/∂α_x².
+        xy: ∂²χ/∂α_x∂α_y.
+        yy: ∂²χ/∂α_y².
     """
 
     chi: Array
-    gradient: Array
-    ww: Array
-    ww_conj: Array
+    x: Array
+    y: Array
+    xx: Array
+    xy: Array
+    yy: Array
 
 
-def aberrations(w: Array, views: Sequence[View], wavelength_A: float, backend: Backend) -> Phase:
-    """Aberration function of each view.
+TERMS = ((1, 0), *ABERRATIONS)
+DEGREE = max(n for n, _ in TERMS) + 1
+
+
+def _expansions() -> NDArray[np.complex128]:
+    """w^a w̄^b / (n + 1) of each term as a polynomial: coefficients of α_x^p α_y^q, shape (terms, p, q)."""
+    result = np.zeros((len(TERMS), DEGREE + 1, DEGREE + 1), np.complex128)
+    for term, (n, m) in enumerate(TERMS):
+        roots = [1j] * ((n + 1 + m) // 2) + [-1j] * ((n + 1 - m) // 2)
+        result[term, n + 1 - np.arange(n + 2), np.arange(n + 2)] = np.poly(-np.array(roots)) / (n + 1)
+    return result
+
+
+_EXPANSIONS = _expansions()
+
+
+def aberrations(x: Array, y: Array, views: Sequence[View], wavelength_A: float, backend: Backend) -> Phase:
+    """Aberration function of each view on a grid of scattering angles; a polynomial needs two small matrix products.
 
     Args:
-        w: Complex scattering angles [rad], shape (points,), complex64.
+        x: Angles α_x [rad], shape (nx,), float32.
+        y: Angles α_y [rad], shape (ny,), float32.
         views: Optics of each wave.
         wavelength_A: Electron wavelength [Å].
-        backend: Backend of `w`.
+        backend: Backend of the angles and of the result, whose shapes are (batch, nx, ny).
     """
-    conj = backend.xp.conj
-    shape = (len(views), *w.shape)
-    chi, ww_conj = (backend.zeros(shape, "float32") for _ in range(2))
-    gradient, ww = (backend.zeros(shape, "complex64") for _ in range(2))
-    powers = [backend.ones(tuple(w.shape), "complex64")]  # powers of w, as repeated products
-    for n, m in ((1, 0), *ABERRATIONS):
-        values = [coefficient(view, n, m) * 2 * np.pi / wavelength_A / (n + 1) for view in views]
-        if not any(values):
-            continue
-        c = column(values, "complex64", backend)
-        a, b = (n + 1 + m) // 2, (n + 1 - m) // 2
-        while len(powers) <= a:
-            powers.append(powers[-1] * w)
-        # χ = ½ (c̄ w^a w̄^b + c w^b w̄^a); ∂χ/∂α_x + i ∂χ/∂α_y = 2 ∂χ/∂w̄
-        chi += (conj(c) * powers[a] * conj(powers[b])).real
-        gradient += a * c * (conj(powers[a - 1]) * powers[b])
-        if a > 1:
-            ww += 0.5 * a * (a - 1) * conj(c) * (powers[a - 2] * conj(powers[b]))
-        if b:
-            gradient += b * conj(c) * (powers[a] * conj(powers[b - 1]))
-            ww_conj += a * b * (conj(c) * (powers[a - 1] * conj(powers[b - 1]))).real
-        if b > 1:
-            ww += 0.5 * b * (b - 1) * c * (powers[b - 2] * conj(powers[a]))
-    return Phase(chi, gradient, ww, ww_conj)
+    values = np.array([[coefficient(view, n, m) for n, m in TERMS] for view in views])
+    chi = 2 * np.pi / wavelength_A * np.einsum("bt,tpq->bpq", values.conj(), _EXPANSIONS).real
+    power = np.arange(DEGREE + 1)
+    by_x, by_y = np.diag(power[1:], -1).T, np.diag(power[1:], -1)  # of polynomials: derivatives
+    x_chi, chi_y = by_x @ chi, chi @ by_y
+    all_six = np.stack([chi, x_chi, chi_y, by_x @ x_chi, x_chi @ by_y, chi_y @ by_y]).astype(np.float32)
+    powers = backend.asarray(power.astype(np.float32))
+    along_x = backend.xp.matmul(x[:, None] ** powers, backend.asarray(all_six))
+    return Phase(*backend.xp.matmul(along_x, y ** powers[:, None]))
 
 
 def flown_back(waves: Array, heights_A: Sequence[float], lens: Lens, backend: Backend) -> Array:
