@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alloyscope import ids
 from alloyscope.ids import chunk_name, draw_value, image_id, particle_id, rng_for, seed_for
 from alloyscope.sections import LogUniform
 
@@ -28,6 +29,14 @@ def test_each_part_of_the_address_counts() -> None:
     addresses = [("dose", 1, 2, 3), ("dose", 1, 3, 2), ("dose", 12, 3), ("dose", 1, 23), ("noise", 1, 2, 3), ("dose",)]
     firsts = [float(rng_for(purpose, *parts).random()) for purpose, *parts in addresses]
     assert len(set(firsts)) == len(addresses)
+
+
+@pytest.mark.parametrize("first", [b"\x00" * 4, b"\x00" * 9, b"\x01" * 4])
+def test_streams_begin_with_the_whole_digest_as_one_number(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = first + bytes(range(7, 39 - len(first)))
+    monkeypatch.setattr(ids, "_digest", lambda *_: digest)
+    seeds = np.random.SeedSequence(int.from_bytes(digest))
+    assert rng_for("x").random() == np.random.Generator(np.random.Philox(seeds)).random()
 
 
 def test_streams_of_neighbours_are_uncorrelated() -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from math import ceil
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +58,13 @@ class _Atoms:
     Attributes:
         columns: exp(−2πi k_x x) for k_x ≥ 0, shape (atoms + 1, size // 2 + 1), complex64; the last row is zero.
         rows: exp(−2πi k_y y) for k_y ≥ 0, of the same shape.
-        members: For each occupied slice, in the order of the beam, the indices of the atoms of each species, shape
-            (batch, most); slabs with fewer atoms are padded with the index of the last row.
+        members: For each occupied slice, in the order of the beam, the index that takes out the atoms of each species,
+            shape (batch, most, …); slabs with fewer atoms are padded with the last row.
     """
 
     columns: Array
     rows: Array
-    members: dict[int, list[tuple[str, Array]]]
+    members: dict[int, list[tuple[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Square:
             waves = self._propagated(waves, self._propagator(slabs, following - here), scratch)
         return waves
 
-    def _phase(self, members: list[tuple[str, Array]], atoms: _Atoms, scratch: _Scratch) -> Array:
+    def _phase(self, members: list[tuple[str, Any]], atoms: _Atoms, scratch: _Scratch) -> Array:
         """Complex phase of one slice's transmission function, shape (batch, y, x), complex64."""
         spectrum, phase = scratch.phase
         species = [(atoms.columns[index], atoms.rows[index], self._factor(element)) for element, index in members]
@@ -249,12 +249,15 @@ class Square:
         turns = np.concatenate([slab.positions_A[:, :2] / self.edge_A for slab in slabs])[np.argsort(keys)]
         counts = np.bincount(keys, minlength=int(np.prod(groups))).reshape(groups)
         ends = counts.cumsum().reshape(groups)
-        members: dict[int, list[tuple[str, Array]]] = {}
+        members: dict[int, list[tuple[str, Any]]] = {}
         for here, kind in zip(*np.nonzero(counts.any(2))):
-            number = np.arange(counts[here, kind].max())[None]
             count, end = counts[here, kind][:, None], ends[here, kind][:, None]
-            index = np.where(number < count, end - count + number, len(turns))
-            members.setdefault(int(here), []).append((species[kind], self.backend.asarray(index)))
+            if len(slabs) == 1:
+                index: Any = np.s_[None, int(end[0, 0] - count[0, 0]) : int(end[0, 0])]
+            else:
+                number = np.arange(count.max())[None]
+                index = self.backend.asarray(np.where(number < count, end - count + number, len(turns)))
+            members.setdefault(int(here), []).append((species[kind], index))
         x, y = self.backend.asarray(np.ascontiguousarray(turns.T))
         return _Atoms(self._harmonics(x), self._harmonics(y), members)
 

@@ -30,7 +30,7 @@ def drawn_view(
     """Draw all parameters of one image. Each has its own random stream, so a new parameter does not change others."""
 
     def value(name: str, draw: Draw) -> float:
-        return draw_value(draw, rng_for(name, seed, particle, view))
+        return draw if isinstance(draw, float) else draw_value(draw, rng_for(name, seed, particle, view))
 
     def angle(name: str) -> float:
         return value(name, (0.0, 2 * np.pi))
