@@ -215,7 +215,7 @@ def open_array(folder: Path, name: str) -> Any:
     """
     try:
         return zarr.open_array(store=folder / "images.zarr", path=name, mode="r")
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{folder / 'images.zarr' / name}: no readable array ({error}); run the stage `dataset` first"
         ) from None
