@@ -2,9 +2,9 @@
 
 Writing: `write_shard` and the SHA-256 of its files, as a chunk does it, against the plain way to keep the same arrays,
 a file each of their bytes and its SHA-256; both end with fsync and run in turn. Reading: 64 images in a row from a warm
-cache through `Stack.read`, in MB of images; beside it the same payloads through zstd alone, the part that the codec
-takes, and zarr-python's own way, in a row and scattered. Beside it other levels of compression. Images are simulated,
-counts drawn anew for each place in the shard, because noise decides how they compress.
+cache through `Stack.read`, in MB of images; beside it the same payloads through the codec alone and zarr-python's own
+way, in a row and scattered. Other codecs are compared with the store's. Images are simulated, counts drawn anew for
+each place in the shard, because noise decides how they compress.
 
 Short form: python benchmarks/zarr_store.py --particles 40 --runs 5
 """
@@ -21,6 +21,7 @@ import harness
 import numpy as np
 from ase.cluster import Octahedron
 from harness import Figure
+from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
@@ -29,10 +30,17 @@ from alloyscope.contracts import Structure
 from alloyscope.imaging.hrtem import imager_for
 from alloyscope.microscope.views import drawn_view
 from alloyscope.store.atomic import checksum
-from alloyscope.store.images import CLEAN, COUNTS, ShardShape, Stack, write_metadata, write_shard
+from alloyscope.store.images import CLEAN, COUNTS, SHUFFLES, ShardShape, Stack, write_metadata, write_shard
+from alloyscope.store.shards import LEVEL, payload_codec
 
 TOGETHER = 64  # images read at once
-LEVELS = (-5, 1, 3)  # of zstd; 1 against itself says how sure the others are
+OTHERS = {  # the store's codec against itself says how sure the others are
+    "zstd_1": Zstd(level=1, checksum=True),
+    "zstd_3": Zstd(level=3, checksum=True),
+    "zstd_1_shuffle": Blosc("zstd", 1, Blosc.SHUFFLE),
+    "lz4_shuffle": Blosc("lz4", LEVEL, Blosc.SHUFFLE),
+    "lz4_bitshuffle": Blosc("lz4", LEVEL, Blosc.BITSHUFFLE),
+}
 DISTINCT = 40  # clean images simulated; neighbours in the shard differ
 Arrays = dict[str, NDArray[Any]]
 
@@ -81,45 +89,57 @@ def write_figures(folder: Path, arrays: Arrays, shard: ShardShape, runs: int) ->
     ]
     size_MB = sum(array.nbytes for array in arrays.values()) / 1e6
     stored_MB = sum(path.stat().st_size for path in (folder / "images.zarr").rglob("*") if path.is_file()) / 1e6
-    blocks = [block for array in arrays.values() for block in np.split(array, shard.images // shard.inner[0])]
-    codec = Zstd(level=1, checksum=True)
-    alone = [seconds(partial(list, map(codec.encode, blocks))) / store for _, store in pairs]
+    alone = [seconds(lambda: [encoded(name, array, shard) for name, array in arrays.items()]) for _ in range(runs)]
     against = f"files of the same {size_MB:.0f} MB, with SHA-256 and fsync, paired runs"
     return {
         "zarr_write_share": Figure.median([plain / store for plain, store in pairs], "", against),
         "zarr_write_MB_per_s": Figure.median([size_MB / store for _, store in pairs], "MB/s", "of images"),
-        "zarr_write_zstd_share": Figure.median(alone, "", "write_shard; the same payloads through zstd alone"),
+        "zarr_write_codec_share": Figure.median(
+            [codec / store for codec, (_, store) in zip(alone, pairs, strict=True)],
+            *("", "write_shard; the same payloads through the codec alone"),
+        ),
         "zarr_stored_share": Figure(stored_MB / size_MB, "", "bytes of the arrays"),
     }
 
 
-def level_figures(arrays: Arrays, shard: ShardShape, runs: int) -> dict[str, Figure]:
-    """What other levels of zstd than the store's would keep, and how fast, next to level 1."""
+def encoded(name: str, array: NDArray[Any], shard: ShardShape, codec: Any = None) -> list[bytes]:
+    """Payloads of an array, with the store's codec unless another is given."""
+    codec = codec or payload_codec(SHUFFLES[name])
+    return [codec.encode(block) for block in np.split(array, shard.blocks)]
 
-    def encode(level: int, blocks: list[NDArray[Any]]) -> list[bytes]:
-        return list(map(Zstd(level=level, checksum=True).encode, blocks))
 
+def codec_figures(arrays: Arrays, shard: ShardShape, runs: int) -> dict[str, Figure]:
+    """What other codecs than the store's would keep, and how fast they write and read, next to the store's."""
     figures = {}
     for name, array in arrays.items():
-        blocks = np.split(array, shard.images // shard.inner[0])
-        for level in LEVELS:
-            pairs = [
-                (seconds(partial(encode, 1, blocks)), seconds(partial(encode, level, blocks))) for _ in range(runs)
-            ]
-            ratios = [first / other for first, other in pairs]
-            stored = sum(map(len, encode(level, blocks))) / array.nbytes
-            figures[f"zarr_{name}_level_{level}_stored_share"] = Figure(stored, "", f"bytes of {name}")
-            figures[f"zarr_{name}_level_{level}_speed"] = Figure.median(ratios, "", "zstd at level 1, paired runs")
+        own, kept = payload_codec(SHUFFLES[name]), encoded(name, array, shard)
+        for other, codec in OTHERS.items():
+            payloads = encoded(name, array, shard, codec)
+            writing, reading = [], []
+            for _ in range(runs):
+                own_s = seconds(partial(encoded, name, array, shard))
+                writing.append(own_s / seconds(partial(encoded, name, array, shard, codec)))
+                own_s = seconds(lambda own=own, kept=kept: [own.decode(payload) for payload in kept])
+                reading.append(
+                    own_s / seconds(lambda codec=codec, payloads=payloads: [codec.decode(each) for each in payloads])
+                )
+            stored, against = sum(map(len, payloads)) / array.nbytes, "the store's codec, paired runs"
+            figures |= {
+                f"zarr_{name}_{other}_stored_share": Figure(stored, "", f"bytes of {name}"),
+                f"zarr_{name}_{other}_speed": Figure.median(writing, "", against),
+                f"zarr_{name}_{other}_read_speed": Figure.median(reading, "", against),
+            }
     return figures
 
 
 def read_figures(folder: Path, arrays: Arrays, shard: ShardShape, runs: int) -> dict[str, Figure]:
     write_metadata(folder, 1, shard, {})
-    rng, figures, codec = np.random.default_rng(2), {}, Zstd(level=1, checksum=True)
+    rng, figures = np.random.default_rng(2), {}
     for name, array in arrays.items():
         stack, size_MB, inner = Stack.open(folder, name), array[:TOGETHER].nbytes / 1e6, shard.inner[0]
+        codec = payload_codec(SHUFFLES[name])
         stack.read(np.arange(TOGETHER))
-        rates: dict[str, list[float]] = {"ours": [], "zarr": [], "scattered": [], "zarr_scattered": [], "zstd": []}
+        rates: dict[str, list[float]] = {"ours": [], "zarr": [], "scattered": [], "zarr_scattered": [], "codec": []}
         for _ in range(runs):
             start = int(rng.integers(0, (shard.images - TOGETHER) // inner)) * inner
             rows, scattered = np.arange(start, start + TOGETHER), rng.permutation(shard.images)[:TOGETHER]
@@ -129,7 +149,7 @@ def read_figures(folder: Path, arrays: Arrays, shard: ShardShape, runs: int) -> 
                 "zarr": partial(stack.array.__getitem__, slice(start, start + TOGETHER)),
                 "scattered": partial(stack.read, scattered),
                 "zarr_scattered": partial(stack.array.oindex.__getitem__, scattered),
-                "zstd": partial(list, map(codec.decode, payloads)),
+                "codec": partial(list, map(codec.decode, payloads)),
             }
             for way, work in works.items():
                 rates[way].append(size_MB / seconds(work))
@@ -137,7 +157,7 @@ def read_figures(folder: Path, arrays: Arrays, shard: ShardShape, runs: int) -> 
         in_a_row = f"{TOGETHER} images in a row of {name}, warm cache"
         figures |= {
             f"zarr_read{suffix}_MB_per_s": Figure.median(rates["ours"], "MB/s", in_a_row),
-            f"zarr_read_zstd_alone{suffix}_MB_per_s": Figure.median(rates["zstd"], "MB/s", "the same payloads"),
+            f"zarr_read_codec_alone{suffix}_MB_per_s": Figure.median(rates["codec"], "MB/s", "the same payloads"),
             f"zarr_read_speed{suffix}": ratio(rates["ours"], rates["zarr"], f"zarr-python, {in_a_row}, paired runs"),
             f"zarr_read_scattered_speed{suffix}": ratio(
                 rates["scattered"], rates["zarr_scattered"], f"zarr-python, {TOGETHER} scattered images, paired runs"
@@ -160,7 +180,7 @@ def main() -> None:
     arrays = simulated(shard, config)
     with tempfile.TemporaryDirectory() as place:
         figures = write_figures(Path(place), arrays, shard, arguments.runs)
-        figures |= level_figures(arrays, shard, arguments.runs)
+        figures |= codec_figures(arrays, shard, arguments.runs)
         figures |= read_figures(Path(place), arrays, shard, arguments.runs)
     harness.publish("zarr_store", figures, arguments.out)
 

@@ -115,7 +115,7 @@ def test_a_campaign_that_plans_what_is_claimed() -> None:
         ("md_run_share", {"command": MD_COST}, "the command writes results/bench/md_cost.json"),
         ("md_run_shares", {}, "makes no figure of this name"),
         ("gate_swopped", {}, "makes no figure of this name"),
-        ("zarr_clean_level_17_speed", {}, "makes no figure of this name"),
+        ("zarr_clean_zstd_17_speed", {}, "makes no figure of this name"),
         ("plan_2M_s", {"command": "python benchmarks/plan_scale.py"}, "makes no figure of this name"),
         ("grid_error_ours_Ag_tilted_384", {"command": "python benchmarks/convergence.py --elements Co"}, "no figure"),
         ("soak_particles", {"command": "python benchmarks/soak.py --particles 200"}, "2000 particles are none"),

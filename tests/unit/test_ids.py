@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alloyscope import ids
-from alloyscope.ids import chunk_name, draw_value, image_id, particle_id, rng_for, seed_for
+from alloyscope.ids import chunk_name, draw_value, image_id, particle_id, rng_for, seed_for, uniform_for
 from alloyscope.sections import LogUniform
 
 
@@ -44,6 +44,11 @@ def test_streams_of_neighbours_are_uncorrelated() -> None:
     a = np.array([rng_for("x", n).random() for n in range(4000)])
     assert abs(np.corrcoef(a[:-1], a[1:])[0, 1]) < 5 / math.sqrt(4000)
     assert abs(a.mean() - 0.5) < 5 / math.sqrt(12 * 4000)
+
+
+@given(st.lists(st.integers(0, 2**40), max_size=4))
+def test_a_single_number_is_the_first_of_its_stream(parts: list[int]) -> None:
+    assert uniform_for("dose", *parts) == rng_for("dose", *parts).random()
 
 
 @given(st.lists(st.integers(0, 2**40), max_size=4))

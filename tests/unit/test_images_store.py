@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
+from zarr.codecs import ZstdCodec
 
 from alloyscope.contracts import ABERRATIONS
 from alloyscope.errors import ContractError, StoreError
@@ -75,6 +77,62 @@ def test_same_images_give_the_same_bytes(tmp_path: Path) -> None:
         write_shard(tmp_path / run, 0, SHARD, content(0))
         digests.add(hashlib.sha256((tmp_path / run / shard_name(CLEAN, 0)).read_bytes()).hexdigest())
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("name", [CLEAN, COUNTS])
+def test_zarr_writes_the_same_bytes(folder: Path, tmp_path: Path, name: str) -> None:
+    like = open_array(folder, name)
+    theirs = zarr.create_array(
+        tmp_path / "theirs",
+        shape=SHARD.shape,
+        dtype=like.dtype,
+        shards=like.shards,
+        chunks=like.chunks,
+        compressors=like.compressors,
+        fill_value=like.fill_value,
+        config={"write_empty_chunks": True},
+    )
+    theirs[:] = content(2)[name]
+    assert (tmp_path / "theirs/c/0/0/0").read_bytes() == (folder / shard_name(name, 2)).read_bytes()
+
+
+def earlier(folder: Path, chunk: int) -> None:
+    """A chunk as earlier versions wrote it, with zstd, through zarr."""
+    for name, images in content(chunk).items():
+        array = zarr.create_array(
+            folder / "aside" / name,
+            shape=SHARD.shape,
+            dtype=images.dtype,
+            shards=SHARD.shape,
+            chunks=SHARD.inner,
+            compressors=ZstdCodec(level=1, checksum=True),
+        )
+        array[:] = images
+        place = folder / shard_name(name, chunk)
+        place.parent.mkdir(parents=True)
+        (folder / "aside" / name / "c/0/0/0").rename(place)
+
+
+def test_shards_of_earlier_versions_are_read_and_released_as_what_they_are(tmp_path: Path) -> None:
+    earlier(tmp_path, 1)
+    write_metadata(tmp_path, 2, SHARD, {})
+    rows = np.array([20, 13])
+    for name, images in content(1).items():
+        np.testing.assert_array_equal(open_array(tmp_path, name)[12:24], images)
+        np.testing.assert_array_equal(Stack.open(tmp_path, name).read(rows), images[rows - 12])
+        np.testing.assert_array_equal(read_unreleased(tmp_path, 1, SHARD, name, 5), images[5])
+
+
+@pytest.mark.parametrize("place", [0, 3, 40])
+def test_flipped_byte_in_a_shard_of_an_earlier_version_is_refused_by_name(tmp_path: Path, place: int) -> None:
+    earlier(tmp_path, 1)
+    write_metadata(tmp_path, 2, SHARD, {})
+    path = tmp_path / shard_name(CLEAN, 1)
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 0x01
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match="shard of chunk 000001 is damaged"):
+        read_images(tmp_path, CLEAN, 12, 24)
 
 
 def test_growing_leaves_finished_shards_alone(folder: Path) -> None:

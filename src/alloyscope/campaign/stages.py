@@ -158,7 +158,7 @@ STAGES: dict[str, Stage] = {
             needed=_shows_film,
         ),
         Stage(
-            *("hrtem", "imaging chunk", f"hrtem/{CHUNK}", 4),
+            *("hrtem", "imaging chunk", f"hrtem/{CHUNK}", 5),
             made_from=SEED | _sections("imaging", "optics", "detector"),
             after=("md", "files", "film"),
         ),

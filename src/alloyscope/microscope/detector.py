@@ -20,7 +20,11 @@ COUNT_MAX = 65_535
 
 def mtf(k_nyquist: Array, c1: Array, c2: Array, c3: Array) -> Array:
     """(1 − c1) / (1 + (k / 2 c2)^c3) + c1, k in units of the camera's Nyquist frequency (docs/physics.md §3)."""
-    return (1 - c1) / (1 + (k_nyquist / (2 * c2)) ** c3) + c1
+    return _mtf_of((k_nyquist / (2 * c2)) ** c3, c1)
+
+
+def _mtf_of(fallen: Array, c1: Array) -> Array:
+    return (1 - c1) / (1 + fallen) + c1
 
 
 def vibration_envelope(
@@ -47,6 +51,17 @@ def drift_transfer(ky_per_A: Array, kx_per_A: Array, drift_A: Array, angle_rad: 
 def _half_plane(size: int, field_A: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(k_y, k_x) of `rfft2` [1/Å], shapes (size, 1) and (1, size // 2 + 1)."""
     return frequencies(size, field_A)[:, None], np.fft.rfftfreq(size, field_A / size).astype(np.float64)[None, :]
+
+
+@lru_cache(maxsize=8)
+def _log_k_nyquist(size: int, field_A: float, pixels: int) -> NDArray[np.float32]:
+    """Logarithm of k in units of the camera's Nyquist frequency at the points of `rfft2`; −69 at k = 0.
+
+    With it (k / 2 c2)^c3 is an exponential function, which takes a fifth of the time of a power.
+    """
+    ky, kx = _half_plane(size, field_A)
+    found: NDArray[np.float32] = np.log(np.hypot(ky, kx) * (2 * field_A / pixels) + 1e-30).astype(np.float32)
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -78,8 +93,7 @@ def camera_image(
     """
     size = intensity.shape[-1]
     ky, kx = (backend.asarray(axis.astype(np.float32)) for axis in _half_plane(size, field_A))
-    k = (ky**2 + kx**2) ** 0.5
-    nyquist_per_A = pixels / (2 * field_A)
+    log_k = backend.asarray(_log_k_nyquist(size, field_A, pixels))
 
     def column(name: str) -> Array:
         return backend.asarray(np.array([getattr(view, name) for view in views], np.float32)[:, None, None])
@@ -89,7 +103,8 @@ def camera_image(
     )
     if any(view.drift_A > 0 for view in views):
         response = response * drift_transfer(ky, kx, column("drift_A"), column("drift_angle_rad"), backend)
-    response = response * mtf(k / nyquist_per_A, column("mtf_c1"), column("mtf_c2"), column("mtf_c3"))
+    fallen = backend.xp.exp(column("mtf_c3") * (log_k - backend.xp.log(2 * column("mtf_c2"))))
+    response = response * _mtf_of(fallen, column("mtf_c1"))
     spectrum = backend.rfft2(intensity) * response * backend.asarray(_pixel_mean(size, field_A, pixels))
     # The camera cannot distinguish frequencies that differ by a multiple of `pixels`: along y they are summed; along x
     # one point in `fold` is kept, which does the same.
@@ -149,7 +164,9 @@ def expose(
         electrons = electrons * gain_map(mean.shape, gain_map_rms, rng)
     if readout_e > 0:
         electrons = electrons + readout_e * rng.standard_normal(mean.shape)
-    return np.clip(np.rint(detector.gain * electrons + detector.offset), 0, COUNT_MAX).astype(np.uint16)
+    electrons *= detector.gain
+    electrons += detector.offset
+    return np.clip(np.rint(electrons, out=electrons), 0, COUNT_MAX, out=electrons).astype(np.uint16)
 
 
 def gain_map(shape: tuple[int, ...], rms: float, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from alloyscope.contracts import ABERRATIONS, View
-from alloyscope.ids import draw_value, rng_for
+from alloyscope.ids import rng_for, uniform_for, value_at
 from alloyscope.microscope.settings import DetectorSection, FilmSection, ImagingSection, OpticsSection
 from alloyscope.sections import Draw
 from alloyscope.units import scherzer_defocus_A
@@ -30,7 +30,8 @@ def drawn_view(
     """Draw all parameters of one image. Each has its own random stream, so a new parameter does not change others."""
 
     def value(name: str, draw: Draw) -> float:
-        return draw if isinstance(draw, float) else draw_value(draw, rng_for(name, seed, particle, view))
+        # Fixed values need no stream, and streams cost most of the time.
+        return draw if isinstance(draw, float) else value_at(draw, uniform_for(name, seed, particle, view))
 
     def angle(name: str) -> float:
         return value(name, (0.0, 2 * np.pi))

@@ -1,32 +1,28 @@
 """The image store: one Zarr v3 group, one shard per imaging chunk, and the table of its images.
 
-A chunk writes its shard as a one-shard array in a temporary folder and renames the shard file to its place in the
-shared array. `write_metadata`, which only the stage `dataset` calls, makes the shared arrays readable; their shape
-follows from the finished chunks. Zarr reads a missing shard as the fill value: NaN for `clean` and `wave`, 0 for
-`counts`.
+A chunk writes its shards in a temporary folder and renames them to their places in the shared arrays. `write_metadata`,
+which only the stage `dataset` calls, makes the shared arrays readable; their shape follows from the finished chunks.
+Zarr reads a missing shard as the fill value: NaN for `clean` and `wave`, 0 for `counts`.
 """
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
 from alloyscope.contracts import View, require
 from alloyscope.errors import StoreError
 from alloyscope.ids import chunk_name
 from alloyscope.store.atomic import refused
 from alloyscope.store.manifests import manifest_name
-from alloyscope.store.shards import read_rows
+from alloyscope.store.shards import Shuffle, codecs, is_earlier, read_rows, write_rows
 from alloyscope.store.tables import Columns
 
 INNER_IMAGES = 8  # an inner chunk holds the largest divisor of a shard's number of images up to this
@@ -34,6 +30,7 @@ CLEAN, COUNTS, WAVE = "clean", "counts", "wave"
 IMAGES = (CLEAN, COUNTS)
 DTYPES = {CLEAN: "float16", COUNTS: "uint16", WAVE: "complex64"}
 FILL = {CLEAN: float("nan"), COUNTS: 0, WAVE: complex("nan+nanj")}
+SHUFFLES: dict[str, Shuffle] = {CLEAN: "shuffle", COUNTS: "bitshuffle", WAVE: "shuffle"}  # docs/decisions/0007
 DIMENSIONS = ("image", "y", "x")
 
 VECTORS = {  # fields of View that take several columns
@@ -83,6 +80,11 @@ class ShardShape:
         return (images, self.pixels, self.pixels)
 
     @property
+    def blocks(self) -> int:
+        """Number of inner chunks of a shard."""
+        return self.images // self.inner[0]
+
+    @property
     def arrays(self) -> dict[str, tuple[int, int, int]]:
         """Name and shape of each array's shard."""
         shapes = {CLEAN: self.shape, COUNTS: self.shape}
@@ -101,25 +103,6 @@ def shard_name(array: str, chunk: int) -> str:
 def metadata_name(array: str) -> str:
     """Path of an array's metadata relative to the stage's folder; "" gives that of the group."""
     return (Path("images.zarr") / array / "zarr.json").as_posix()
-
-
-def _create(store: Path, name: str, n_images: int, shard: ShardShape, attributes: dict[str, Any]) -> Any:
-    whole = shard.arrays[name]
-    return zarr.create_array(
-        store=store,
-        name=name,
-        shape=(n_images, *whole[1:]),
-        shards=whole,
-        chunks=(shard.inner[0], *whole[1:]),
-        dtype=DTYPES[name],
-        # With the checksum, a flipped byte in a payload is an error; the shard index has its own crc32c.
-        compressors=ZstdCodec(level=1, checksum=True),
-        fill_value=FILL[name],
-        dimension_names=DIMENSIONS,
-        attributes=attributes,
-        config={"write_empty_chunks": True},
-        overwrite=True,
-    )
 
 
 @contextmanager
@@ -157,16 +140,13 @@ def write_shard(folder: Path, chunk: int, shard: ShardShape, images: dict[str, N
         require(array.shape == shapes[name], f"{name}: a shard must be {shapes[name]}; got {array.shape}")
         require(array.dtype == DTYPES[name], f"{name}: must be {DTYPES[name]}; got {array.dtype}")
     with _folder_aside(folder, f"chunk-{chunk_name(chunk)}") as aside:
-        whole = {name: aside / name / "c" / "0" / "0" / "0" for name in images}
         for name, array in images.items():
-            _create(aside, name, shard.images, shard, {})[:] = array
-            with whole[name].open("rb") as handle:
-                os.fsync(handle.fileno())
+            write_rows(aside / name, array, shard.blocks, SHUFFLES[name])
         # Shards are moved only when all are complete, so that a full disk replaces none.
         for name in images:
             place = folder / shard_name(name, chunk)
             place.parent.mkdir(parents=True, exist_ok=True)
-            whole[name].replace(place)
+            (aside / name).replace(place)
         for name in DTYPES.keys() - images.keys():
             (folder / shard_name(name, chunk)).unlink(missing_ok=True)
     return [shard_name(name, chunk) for name in images]
@@ -179,23 +159,19 @@ def read_unreleased(folder: Path, chunk: int, shard: ShardShape, name: str, plac
         StoreError: the shard is missing or damaged.
     """
     path = folder / shard_name(name, chunk)
-    with TemporaryDirectory() as aside:
-        array = _create(Path(aside), name, shard.images, shard, {})
-        link = Path(aside) / name / "c" / "0" / "0" / "0"
-        link.parent.mkdir(parents=True)
-        link.symlink_to(path.resolve())
-        try:
-            if not path.exists():
-                raise FileNotFoundError("missing")
-            return np.asarray(array[place])
-        except (RuntimeError, ValueError, OSError) as error:
-            raise StoreError(
-                f"{path}: missing or damaged ({error}); delete {folder / manifest_name(chunk)} and run snakemake again"
-            ) from None
+    image = np.empty((1, *shard.arrays[name][1:]), DTYPES[name])
+    try:
+        block = (shard.inner[0], *image.shape[1:])
+        read_rows(path, np.array([place]), shard.blocks, block, image, np.array([0]))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise StoreError(
+            f"{path}: missing or damaged ({error}); delete {folder / manifest_name(chunk)} and run snakemake again"
+        ) from None
+    return np.asarray(image[0])
 
 
 def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: dict[str, dict[str, Any]]) -> None:
-    """Write the metadata of the shared arrays; shards are not touched.
+    """Write the metadata of the shared arrays, with the codecs of their shards, which are not touched.
 
     Args:
         folder: Folder of the stage.
@@ -208,8 +184,21 @@ def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: d
     """
     with _folder_aside(folder, "metadata") as aside:
         zarr.create_group(store=aside, attributes=attributes.get("", {}), overwrite=True)
-        for name in shard.arrays:
-            _create(aside, name, n_chunks * shard.images, shard, attributes.get(name, {}))
+        for name, whole in shard.arrays.items():
+            shards = (folder / shard_name(name, chunk) for chunk in range(n_chunks))
+            found = next((path for path in shards if path.exists()), None)
+            zarr.create_array(
+                store=aside,
+                name=name,
+                shape=(n_chunks * shard.images, *whole[1:]),
+                shards=whole,
+                chunks=(shard.inner[0], *whole[1:]),
+                dtype=DTYPES[name],
+                compressors=codecs(SHUFFLES[name], np.dtype(DTYPES[name]).itemsize, bool(found and is_earlier(found))),
+                fill_value=FILL[name],
+                dimension_names=DIMENSIONS,
+                attributes=attributes.get(name, {}),
+            )
         for name in (*shard.arrays, ""):
             place = folder / metadata_name(name)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +215,7 @@ def open_array(folder: Path, name: str) -> Any:
     """
     try:
         return zarr.open_array(store=folder / "images.zarr", path=name, mode="r")
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{folder / 'images.zarr' / name}: no readable array ({error}); run the stage `dataset` first"
         ) from None
