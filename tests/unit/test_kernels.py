@@ -21,6 +21,11 @@ def test_transmit_turns_and_damps() -> None:
     np.testing.assert_allclose(after, before * np.exp(1j * phase.astype(complex)), atol=1e-5)
 
 
+def test_angles_go_around_the_unit_circle() -> None:
+    angle = RNG.uniform(-400, 400, (3, 2, 50)).astype(np.float32)[:, ::-1]
+    np.testing.assert_allclose(NumpyBackend().unit_circle(angle), np.exp(1j * angle.astype(float)), atol=2e-6)
+
+
 def test_transmit_is_exact_for_nothing() -> None:
     before = waves(2, 5, 7)
     after = before.copy()

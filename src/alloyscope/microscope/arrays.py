@@ -158,6 +158,13 @@ class NumpyBackend(Backend):
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         return pyfftw.empty_aligned(shape, dtype)  # FFTW's plan, and so the last bits, depend on the alignment
 
+    def unit_circle(self, angle: Array) -> Array:
+        if (kernels := compiled_kernels()) is None:
+            return super().unit_circle(angle)
+        result = self.empty(angle.shape, "complex64")
+        kernels.unit_circle(np.ascontiguousarray(angle).reshape(-1), result.view(np.float32).reshape(-1))
+        return result
+
     def transmit(self, waves: Array, phase: Array) -> None:
         if (kernels := compiled_kernels()) is None:
             super().transmit(waves, phase)

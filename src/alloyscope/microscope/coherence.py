@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alloyscope.contracts import View, require
-from alloyscope.microscope.arrays import Array, Backend
+from alloyscope.microscope.arrays import CPU, Array, Backend
 from alloyscope.microscope.optics import Lens, Phase, aberrations, column, intensity_grid
 from alloyscope.microscope.settings import FARTHEST_TILT
 
@@ -272,7 +272,7 @@ class _Edge:
         outwards = w / np.maximum(np.abs(w), 1e-12)
         slope_x, slope_y = (backend.to_numpy(slope)[:, self.near] for slope in (phase.x, phase.y))
         steepness = self.spread_rad * (slope_x * outwards.real + slope_y * outwards.imag)
-        turned = np.exp(-1j * np.multiply.outer(NODES, steepness)) * self.tilted
+        turned = CPU.unit_circle(-np.multiply.outer(NODES, steepness).astype(np.float32)) * self.tilted
         mean = np.einsum("t,tbn->bn", WEIGHTS / np.sqrt(np.pi), turned) * np.exp(np.minimum((steepness / 2) ** 2, 50))
         result = self.opening.astype(np.complex64)
         result[:, self.near] = mean / np.maximum(np.abs(mean), 1)

@@ -13,6 +13,7 @@ _TURN = (np.float32(1.5703125), np.float32(4.837512969970703125e-4), np.float32(
 _SINE = (np.float32(-1.6666654611e-1), np.float32(8.3321608736e-3), np.float32(-1.9515295891e-4))
 _COSINE = (np.float32(4.166664568298827e-2), np.float32(-1.388731625493765e-3), np.float32(2.443315711809948e-5))
 _HALF, _ONE, _EIGHTH = np.float32(0.5), np.float32(1), np.float32(1 / 8)
+_FAST = {"nnan", "ninf", "nsz", "arcp", "contract"}  # not "reassoc", which would merge the three parts of π/2
 _EXP = (np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24), np.float32(1 / 120))
 
 
@@ -21,12 +22,34 @@ def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
-            compiled: Callable[..., Any] = njit(signature, fastmath=True, error_model="numpy", cache=True)(function)
+            compiled: Callable[..., Any] = njit(signature, fastmath=_FAST, error_model="numpy", cache=True)(function)
         except (RuntimeError, OSError):  # neither the package's folder nor the user's cache can be written
-            compiled = njit(signature, fastmath=True, error_model="numpy")(function)
+            compiled = njit(signature, fastmath=_FAST, error_model="numpy")(function)
         return compiled
 
     return wrap
+
+
+@njit(inline="always")
+def _cosine_sine(turn: Any) -> Any:
+    """Cosine and sine of an angle [rad], float32."""
+    quarter = np.floor(turn * _QUARTERS + _HALF)
+    angle = ((turn - quarter * _TURN[0]) - quarter * _TURN[1]) - quarter * _TURN[2]
+    square = angle * angle
+    sine = angle + angle * square * (_SINE[0] + square * (_SINE[1] + square * _SINE[2]))
+    cosine = _ONE - _HALF * square
+    cosine += square * square * (_COSINE[0] + square * (_COSINE[1] + square * _COSINE[2]))
+    which = int32(quarter)
+    real = cosine if which & 1 == 0 else sine
+    imaginary = sine if which & 1 == 0 else cosine
+    return real if (which + 1) & 2 == 0 else -real, imaginary if which & 2 == 0 else -imaginary
+
+
+@_compiled("void(float32[::1], float32[::1])")
+def unit_circle(angle: Any, out: Any) -> None:
+    """exp(i · angle): angles [rad], shape (n,), to real and imaginary parts in turn, shape (2 n,), float32."""
+    for i in range(angle.size):
+        out[2 * i], out[2 * i + 1] = _cosine_sine(angle[i])
 
 
 @_compiled("void(float32[::1], float32[::1])")
@@ -38,19 +61,8 @@ def transmit(waves: Any, phase: Any) -> None:
         phase: Complex phase, likewise; the error of the amplitude exp(−Im phase) grows to 1e-4 at Im phase = ±8.
     """
     for i in range(phase.size // 2):
-        turn, damping = phase[2 * i], phase[2 * i + 1]
-        quarter = np.floor(turn * _QUARTERS + _HALF)
-        angle = ((turn - quarter * _TURN[0]) - quarter * _TURN[1]) - quarter * _TURN[2]
-        square = angle * angle
-        sine = angle + angle * square * (_SINE[0] + square * (_SINE[1] + square * _SINE[2]))
-        cosine = _ONE - _HALF * square
-        cosine += square * square * (_COSINE[0] + square * (_COSINE[1] + square * _COSINE[2]))
-        which = int32(quarter)
-        real = cosine if which & 1 == 0 else sine
-        imaginary = sine if which & 1 == 0 else cosine
-        real = real if (which + 1) & 2 == 0 else -real
-        imaginary = imaginary if which & 2 == 0 else -imaginary
-        y = -damping * _EIGHTH
+        real, imaginary = _cosine_sine(phase[2 * i])
+        y = -phase[2 * i + 1] * _EIGHTH
         size = _ONE + y * (_ONE + y * (_EXP[0] + y * (_EXP[1] + y * (_EXP[2] + y * _EXP[3]))))
         size *= size
         size *= size
