@@ -31,8 +31,8 @@ FALSE_ALARM_OF_NOISE = 1e-9
 # 256² 0.020–0.048, at 128², which carries no fringe of Co, 0.25–0.63 (benchmarks/gate_values.py).
 LEAST_OF_SWAP, MOST_OF_HALVED_SLICES, MOST_OF_FINER_GRID = 0.1, 0.03, 0.1
 # Whole images under drawn optics, against abTEM's wave on a twice finer grid and the explicit sums of reference.py.
-# Sound images 0.0002–0.0015 of the beam, 0.010–0.020 of the contrast; with the sign of the defocus wrong 0.15–1.6 of the
-# contrast (benchmarks/gate_values.py). Bounds: docs/decisions/0014-reference.md.
+# Sound images 0.0002–0.0015 of the beam, 0.010–0.020 of the contrast; with the wrong sign of the defocus 0.15–1.6 of
+# the contrast (benchmarks/gate_values.py). Bounds: docs/decisions/0014-reference.md.
 MOST_OF_BEAM, MOST_OF_CONTRAST = 0.01, 0.06
 MOST_OF_LENS = 0.01  # of the contrast: the same wave through two lenses, where single precision costs 1e-4
 # Share of the beam: float16 rounds by 3e-4 (rms), and waves of another device or batch agree to rounding.

@@ -135,10 +135,12 @@ def expose(
 
     A counting camera draws Poisson numbers with the expected image as mean. A scintillator camera also blurs the shot
     noise with the MTF: ASSUME the noise before the blur has the variance of the blurred mean, so that the expectation
-    is exactly `clean`. ASSUME no electron is missed and all electrons count alike: then the DQE of the shot noise is 1 at
-    all frequencies for a scintillator camera, whose noise passes the MTF like the signal, and MTF² for a counting
-    camera, whose noise is white; a real DQE is lower. Then each pixel's own gain, readout noise, gain and offset are applied, and counts are rounded
+    is exactly `clean`. Then each pixel's own gain, readout noise, gain and offset are applied, and counts are rounded
     and clipped to 0 … 65535. The map of the pixels' gains is drawn anew for each exposure (docs/decisions/0016).
+
+    ASSUME no electron is missed and all count alike. The DQE of the shot noise is then 1 at all frequencies for a
+    scintillator camera, whose noise passes the MTF like the signal, and MTF² for a counting camera, whose noise is
+    white; a real DQE is lower.
 
     Args:
         clean: Expected intensity in units of the beam, shape (height, width).
