@@ -3,8 +3,8 @@
 Each step is a process with a time limit of its own. It writes its figures at once, with the card, the driver and the
 versions, to a file of its own in --out; `python -m benchmarks.record --bench results/bench/device 'device_*'` quotes
 them. A step whose packages are missing is left out and named; envs/device-wheels.txt lists them. The steps that need
-least come first, and this file needs nothing but Python. `--rehearse` does everything small on a CPU, within two
-minutes.
+least come first, and this file needs nothing but Python. `--rehearse` does everything small on a CPU, within 90
+seconds.
 """
 
 import argparse
@@ -43,6 +43,7 @@ STEPS = (
     Step("network", 60, ("numpy", "torch")),
     Step("backends", 60, (*ENGINE, "torch")),
     Step("waves", 90, (*ENGINE, "torch")),
+    Step("images", 90, (*ENGINE, "torch")),
     Step("against_abtem", 120, (*ENGINE, "torch")),
     Step("imaging", 120, (*STORE, "torch")),
     Step("training", 120, (*STORE, "torch", "pytorch_lightning", "torchmetrics")),

@@ -10,62 +10,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import harness
 import numpy as np
+from device_images import images, images_against_abtem
+from device_plan import CARD, REHEARSAL, Figures, Plan, backends, copy_B_per_s, times_s, wait_for_torch
 from harness import Figure
 
-Figures = dict[str, Figure]
 GOALS = {"device_waves_per_s_256": 5000.0, "device_speed_over_abtem_256": 50.0}  # on an H200
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured, on a card or in a rehearsal on a CPU."""
-
-    device: str
-    grids: tuple[int, ...]
-    batch: int
-    repeats: int
-    copy_bytes: int
-    abtem_waves: int
-    particles: int
-    images: int
-
-
-CARD = Plan("cuda", (256, 384, 512), 64, 5, 2**30, 16, 64, 8192)
-REHEARSAL = Plan("cpu", (128,), 2, 2, 2**24, 2, 4, 64)
-
-
-def wait_for_torch(device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
-
-
-def times_s(action: Callable[[], Any], device: str, repeats: int) -> list[float]:
-    """Wall seconds of an action, the device waited for, after one run that makes tables and plans."""
-    found = []
-    for _ in range(repeats + 1):
-        wait_for_torch(device)
-        began = time.perf_counter()
-        action()
-        wait_for_torch(device)
-        found.append(time.perf_counter() - began)
-    return found[1:]
-
-
-def copy_B_per_s(plan: Plan) -> list[float]:
-    """Bytes read and written in a second by a plain copy on the device."""
-    import torch
-
-    source, target = (torch.ones(plan.copy_bytes // 4, device=plan.device) for _ in range(2))
-    return [2 * plan.copy_bytes / s for s in times_s(lambda: target.copy_(source), plan.device, 2 * plan.repeats)]
 
 
 def card(plan: Plan) -> Figures:
@@ -113,17 +68,6 @@ def network(plan: Plan) -> Figures:
                 rates, "1/s", f"forward, backward and step, width 32, 128², batches of {batch}"
             )
     return figures
-
-
-def backends(plan: Plan) -> list[tuple[str, Any]]:
-    """Array backends of the device, the one that imaging prefers first."""
-    from alloyscope.microscope.arrays import CPU, CupyBackend, gpu_backend, torch_backend
-
-    if plan.device == "cpu":
-        return [("numpy", CPU), ("torch", torch_backend("cpu", plan.batch))]
-    preferred = gpu_backend()
-    cupy = [("cupy", preferred)] if isinstance(preferred, CupyBackend) else []
-    return [*cupy, ("torch", torch_backend("cuda", plan.batch))]
 
 
 def boxes(grid: int, count: int) -> tuple[Any, list[Any]]:
@@ -190,7 +134,7 @@ def waves(plan: Plan) -> Figures:
 
 
 def against_abtem(plan: Plan) -> Figures:
-    """Exit waves a second against abTEM on the same device, one structure at a time and as one ensemble."""
+    """Exit waves, one structure at a time and as one ensemble, and images a second against abTEM on the same device."""
     from hrtem_engine import BestAbtem
 
     from alloyscope.imaging.multislice import Multislice
@@ -214,7 +158,7 @@ def against_abtem(plan: Plan) -> Figures:
             figures[f"device_speed_over_abtem{form}_{grid}"] = Figure.median(
                 ratios, "", f"abTEM on the same device, {how}; {grid}², {slabs[0].n_slices} slices, {name}"
             )
-    return figures
+    return figures | images_against_abtem(plan, backend)
 
 
 def imaging(plan: Plan) -> Figures:
@@ -224,7 +168,7 @@ def imaging(plan: Plan) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         ran = run_chunk(Path(folder), plan.particles, "gpu" if plan.device == "cuda" else "cpu", time.perf_counter)
     made_s = ran["total"] - ran["check"]
-    against = f"{ran['images']:.0f} images of 459 atoms, default grid, without the check"
+    against = f"{ran['images']:.0f} images of 60 to 1000 atoms, default grid, without the check"
     return {
         "device_images_per_s": Figure(ran["images"] / made_s, "1/s", against),
         "device_images_engine_share": Figure(ran["engine"] / made_s, "", f"of the time; {against}"),
@@ -317,6 +261,7 @@ STEPS: dict[str, Callable[[Plan], Figures]] = {
     "network": network,
     "backends": agreement,
     "waves": waves,
+    "images": images,
     "against_abtem": against_abtem,
     "imaging": imaging,
     "training": training,

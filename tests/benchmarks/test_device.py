@@ -4,12 +4,18 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import device
 import device_steps
+import numpy as np
 import pytest
 from device import STEPS, Step, carry_out, rows
+from device_images import coherent_images
+from imaging_cases import view
+
+from alloyscope.microscope.optics import Lens
 
 
 def test_steps_that_need_least_come_first() -> None:
@@ -44,6 +50,17 @@ def test_a_step_that_hangs_is_ended_and_an_old_file_is_not_taken_for_its_own(
     assert not (tmp_path / "card.json").exists()
     (tmp_path / "device_steps.py").write_text("raise SystemExit(3)")
     assert re.fullmatch(r"failed after \d+ s with code 3", carry_out(Step("card", 10, ()), tmp_path, True, 60))
+
+
+def test_a_grating_needs_one_coherent_image_per_order_that_focus_shifts_differently() -> None:
+    lens, grating = Lens(128, 40.0, 200.0), np.exp(0.3j * np.cos(2 * np.pi * np.arange(128) * 16 / 128))
+    waves = np.broadcast_to(grating, (1, 128, 128)).astype(np.complex64)
+    sharp = replace(view("tilted"), focal_spread_A=0.0, angular_spread_mrad=0.0)
+    assert coherent_images(waves, [sharp], lens) == 1
+    # The orders lie at 0.4 and 0.8 1/Å, which are 10 and 20 mrad; the third one lies beyond the aperture.
+    for aperture_mrad, expected in ((5.0, 1), (15.0, 2), (25.0, 3)):
+        blurred = replace(sharp, focal_spread_A=100.0, aperture_mrad=aperture_mrad)
+        assert coherent_images(waves, [blurred], lens) == expected
 
 
 def test_figures_are_written_with_device_and_command(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Structures of the user's own in place of md."""
 
+import bz2
 import gzip
+import lzma
 import math
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import Mock
 
 import ase.io
 import numpy as np
@@ -41,6 +45,21 @@ def take(folder: Path, files: list[Path | str], count: int, first: int = 0) -> M
         manifest=manifest,
     )
     return Manifest.read(manifest)
+
+
+@pytest.mark.parametrize("packing", [gzip, bz2, lzma])
+def test_a_compressed_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: ModuleType):
+    """ASE goes back in the file for each frame, and a compressed file starts anew each time."""
+    path = tmp_path / f"all.extxyz.{ {gzip: 'gz', bz2: 'bz2', lzma: 'xz'}[packing] }"
+    with packing.open(path, "wt") as handle:
+        ase.io.write(handle, [icosahedron(n) for n in (5, 6, 7)], format="extxyz")
+    opened = Mock(side_effect=step.open_with_compression)
+    monkeypatch.setattr(step, "open_with_compression", opened)
+    for kind in (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile):
+        monkeypatch.setattr(kind, "seek", Mock(side_effect=AssertionError("goes back in a compressed file")))
+    counts = [(origin, atoms.get_chemical_symbols().count("Co")) for origin, atoms in step.frames([path])]
+    assert counts == [(f"{path.name}#{number}", 5 + number) for number in range(3)]
+    assert opened.call_count == 1
 
 
 def test_frames_of_all_files_in_order_are_the_particles(tmp_path: Path):

@@ -26,18 +26,19 @@ FALSE_ALARM = 1e-7  # probability per tested quantity that uniform rotations are
 FALSE_ALARM_OF_NOISE = 1e-9
 
 # Bounds as shares of the particle's contrast, which is the standard deviation of its image under plain optics, so that
-# they suit 20 atoms and 600. Measured on AgCo and AuCu particles of 20–577 atoms at 384² and 20 slices: species swapped
-# 0.32–0.72; slices halved 0.004–0.012 (from 4 slices 0.02–0.06); abTEM on a twice finer grid 0.012–0.023, at 256²
-# 0.021–0.043, at 128², which carries no fringe of Co, 0.24–0.63 (benchmarks/gate_values.py).
+# they suit 20 atoms and 600. Measured on AgCo and AuCu particles of 20–577 atoms at 384² and slices of 2 Å: species
+# swapped 0.31–0.73; slices halved 0.013–0.018 (from 4 slices 0.02–0.07); abTEM on a twice finer grid 0.012–0.025, at
+# 256² 0.020–0.048, at 128², which carries no fringe of Co, 0.25–0.63 (benchmarks/gate_values.py).
 LEAST_OF_SWAP, MOST_OF_HALVED_SLICES, MOST_OF_FINER_GRID = 0.1, 0.03, 0.1
 # Whole images under drawn optics, against abTEM's wave on a twice finer grid and the explicit sums of reference.py.
-# Bounds: docs/decisions/0014-reference.md.
+# Sound images 0.0002–0.0015 of the beam, 0.010–0.020 of the contrast; with the wrong sign of the defocus 0.15–1.6 of
+# the contrast (benchmarks/gate_values.py). Bounds: docs/decisions/0014-reference.md.
 MOST_OF_BEAM, MOST_OF_CONTRAST = 0.01, 0.06
 MOST_OF_LENS = 0.01  # of the contrast: the same wave through two lenses, where single precision costs 1e-4
 # Share of the beam: float16 rounds by 3e-4 (rms), and waves of another device or batch agree to rounding.
 MOST_OF_REMADE = 1e-3
-OFF_DEPTH_A = 0.5  # phases in single precision: abTEM is up to 0.19 Å off beside its slices, our engine less
-LEAST_OF_FRINGE = 0.99  # the default grid keeps 0.99998 at 0.49 1/Å, a grid of 128 points 3e-6 at 0.75 1/Å
+OFF_DEPTH_A = 0.5  # phases in single precision: our engine is up to 0.3 Å off beside its slices, abTEM less
+LEAST_OF_FRINGE = 0.99  # the default grid keeps 0.99998 at 0.49 1/Å, a grid of 128 points 0.002 at 0.75 1/Å
 
 
 @dataclass(frozen=True)

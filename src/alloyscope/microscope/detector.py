@@ -138,6 +138,10 @@ def expose(
     is exactly `clean`. Then each pixel's own gain, readout noise, gain and offset are applied, and counts are rounded
     and clipped to 0 … 65535. The map of the pixels' gains is drawn anew for each exposure (docs/decisions/0016).
 
+    ASSUME no electron is missed and all count alike. The DQE of the shot noise is then 1 at all frequencies for a
+    scintillator camera, whose noise passes the MTF like the signal, and MTF² for a counting camera, whose noise is
+    white; a real DQE is lower.
+
     Args:
         clean: Expected intensity in units of the beam, shape (height, width).
         dose_e_per_A2: Electrons per area of the incident beam.

@@ -7,15 +7,19 @@ keeps its slot, with the reason.
 
 import argparse
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from glob import glob
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from ase import Atoms
 from ase.io import iread
+from ase.io.formats import open_with_compression
 
 from alloyscope.campaign.provenance import Stopwatch
 from alloyscope.campaign.stages import RECIPES
@@ -47,6 +51,19 @@ def paths_of(patterns: Sequence[str]) -> list[Path]:
     return found
 
 
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """The file, or an unpacked copy of a compressed one, which ASE would unpack anew for each frame."""
+    if path.suffix not in (".gz", ".bz2", ".xz"):
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / path.stem
+        with open_with_compression(str(path), "rb") as packed, copy.open("wb") as plain:
+            shutil.copyfileobj(packed, plain)
+        yield copy
+
+
 def frames(paths: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:
     """Yield every frame with its origin, `name#frame`.
 
@@ -56,9 +73,9 @@ def frames(paths: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:
     for path in paths:
         try:
             # ASE takes a name that begins with postgres or mysql for a database, and the text after @ for an index
-            frames_in = iread(path.resolve(), index=":", do_not_split_by_at_sign=True)
-            for number, atoms in enumerate(frames_in):
-                yield f"{path.name}#{number}", atoms
+            with unpacked(path.resolve()) as plain:
+                for number, atoms in enumerate(iread(plain, index=":", do_not_split_by_at_sign=True)):
+                    yield f"{path.name}#{number}", atoms
         except Exception as error:  # noqa: BLE001 - ASE's readers raise exceptions of many classes
             raise ConfigError(
                 f"particles.files: {path} cannot be read ({type(error).__name__}: {error}); must be extended XYZ or "
