@@ -25,7 +25,7 @@ class TwoThirdsSquare(Square):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.potential_limit_per_A *= 2 / 3
+        self.potential_reach *= 2 / 3
 
 
 class TwoThirds(Multislice):

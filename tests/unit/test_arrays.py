@@ -101,7 +101,7 @@ def test_the_sum_over_a_lattice_is_the_sum_over_its_atoms(
         phase = k[:, None, None] * x[:, None, None] + k[None, :, None] * y[:, None, None]
         expected += factor * np.exp(-2j * np.pi * phase).sum(-1)
     out = backend.zeros(expected.shape, "complex64")
-    for _ in range(2):  # what stood in `out` does not matter
+    for _ in range(2):  # a sum that stands in `out` is overwritten
         backend.lattice_sum(species, out)
         np.testing.assert_allclose(backend.to_numpy(out), expected, atol=2e-4)
 

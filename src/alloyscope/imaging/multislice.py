@@ -34,9 +34,9 @@ from alloyscope.microscope.settings import ImagingSection
 from alloyscope.units import electron_wavelength_A, interaction_constant_rad_per_VA
 
 # Share of the beam that the scattered wave may have at the edge of a square, where it would come in again on the other
-# side; else the whole field of view is computed. AgCo of 60 to 1000 atoms: 1e-6 … 1.2e-5, AuCu up to 2.3e-5.
+# side; else the whole field of view is computed. AgCo of 60 to 1000 atoms: up to 2e-5, Au and AuCu 5e-5.
 MOST_CARRIED_OUT = 1e-4
-MARGIN_A = 4.0  # between the outermost nuclei and the edge of their square (docs/decisions/0015-slices.md)
+MARGIN_A = 2.5  # between the outermost nuclei and the edge of their square (docs/decisions/0015-slices.md)
 KEPT_KERNELS = 4  # propagators of a square grid; slices of the same thickness share one
 _STRIDE = 16  # harmonics that are computed one by one; the others are products of two
 CUTOFF, TAPER = 2 / 3, 0.01  # abTEM's defaults, in units of the Nyquist frequency and of 1 / pixel
@@ -189,7 +189,7 @@ class Square:
         self.edge_A = edge_A
         self.voltage_kV = voltage_kV
         self.backend = backend
-        self.potential_limit_per_A = size / (2 * edge_A)
+        self.potential_reach = size / 2  # the Nyquist frequency in units of 1 / edge
         self._reach = -(-size // 3) - 1  # largest index inside the band limit
         self._factors: dict[str, Array] = {}
         self._scratch: dict[int, _Scratch] = {}
@@ -282,11 +282,13 @@ class Square:
     def _factor(self, element: str) -> Array:
         """Fourier transform of an atom's complex phase over the square's area, shape (k_x, k_y), complex64."""
         if element not in self._factors:
-            k = frequencies(self.size, self.edge_A)
-            k2 = k[:, None] ** 2 + k[None, :] ** 2
-            mended = correction_A2(element, self.potential_limit_per_A, self.voltage_kV)(np.sqrt(k2))
+            index = np.rint(np.fft.fftfreq(self.size, 1 / self.size))
+            index2 = index[:, None] ** 2 + index[None, :] ** 2  # exact, so that rounding admits no Nyquist frequency
+            k2 = index2 / self.edge_A**2
+            limit_per_A = self.potential_reach / self.edge_A
+            mended = correction_A2(element, limit_per_A, self.voltage_kV)(np.sqrt(k2))
             phase = interaction_constant_rad_per_VA(self.voltage_kV) * projected_factor_VA2(element, k2) + mended
-            inside = k2 < self.potential_limit_per_A**2
+            inside = index2 < self.potential_reach**2
             self._factors[element] = self.backend.asarray((phase * inside / self.edge_A**2).astype(np.complex64))
         return self._factors[element]
 

@@ -67,9 +67,10 @@ class Backend:
 
         Args:
             species: For each one exp(−2πi k_x x) for k_x ≥ 0, shape (batch, atoms, size // 2 + 1), complex64; the same
-                of k_y and y; and the factor of one atom, which depends on |k_x| and |k_y| and is 0 at the Nyquist
-                frequency, shape (size, size), complex64.
-            out: Overwritten with the sum, shape (batch, size, size), complex64.
+                of k_y and y; and the factor of one atom, which depends on |k_x| and |k_y| and is 0 from the Nyquist
+                frequency on, shape (size, size), complex64.
+            out: Overwritten with the sum below the Nyquist frequency and zero from there on, shape (batch, size, size),
+                complex64.
         """
         xp, mirrored = self.xp, (out.shape[-1] + 1) // 2
 

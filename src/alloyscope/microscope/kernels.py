@@ -87,8 +87,8 @@ def add_lattice(total: Any, products: Any, factor: Any, more: Any) -> None:
     quarters: the sums over the atoms of ab, of its conjugate, and of a b̄ and its conjugate.
 
     Args:
-        total: Fourier transform (k_x, k_y) in FFT order, shape (n, n), complex64; only points where the factor may
-            differ from zero are written.
+        total: Fourier transform (k_x, k_y) in FFT order, shape (n, n), complex64; only points below the Nyquist
+            frequency, k_x² + k_y² < (n / 2)², are written.
         products: Σ_atoms of products of real and imaginary parts in turn, of a along the first axis and of b along the
             second, for k < n / 2, shape (2 ⌈n / 2⌉, 2 ⌈n / 2⌉), float32.
         factor: Fourier transform of one atom, shape (n, n), complex64, of which the quarter k_x, k_y ≥ 0 is read.
@@ -97,7 +97,8 @@ def add_lattice(total: Any, products: Any, factor: Any, more: Any) -> None:
     size, half = total.shape[0], products.shape[0] // 2
     for i in range(half):
         minus_i = (size - i) % size
-        for j in range(half):
+        inside = min(half, int32(np.sqrt(size * size / 4 - i * i)) + 1)
+        for j in range(inside):
             minus_j = size - j if j else 0
             real, imaginary = products[2 * i, 2 * j], products[2 * i + 1, 2 * j + 1]
             mixed, other = products[2 * i + 1, 2 * j], products[2 * i, 2 * j + 1]
