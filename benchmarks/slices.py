@@ -22,7 +22,7 @@ from alloyscope.microscope.views import drawn_view
 
 THIN_A = 0.125
 THICKNESSES_A = (0.5, 1.0, 1.5, 2.0, 3.0)
-MARGINS_A = (2.0, 3.0, 4.0, 6.0, 8.0)
+MARGINS_A = (2.0, 2.5, 3.0, 4.0, 6.0)
 WHOLE_FIELD_A = 100.0  # a margin beyond any field of view
 
 Image = Callable[..., np.ndarray]
