@@ -15,11 +15,12 @@ from ase import Atoms
 from ase.cluster import Icosahedron
 
 from alloyscope.config.model import MdSection, ParticlesSection
-from alloyscope.errors import ConfigError, SimulationError
+from alloyscope.errors import ConfigError, SimulationError, StoreError
 from alloyscope.potential.sets import PotentialSection, parameter_set
 from alloyscope.potential.table import setfl
 from alloyscope.stages import describe
 from alloyscope.stages import files as step
+from alloyscope.store import frames
 from alloyscope.store.manifests import Manifest
 from alloyscope.store.structures import by_particle, read_structures
 from alloyscope.store.tables import read_table
@@ -47,19 +48,72 @@ def take(folder: Path, files: list[Path | str], count: int, first: int = 0) -> M
     return Manifest.read(manifest)
 
 
-@pytest.mark.parametrize("packing", [gzip, bz2, lzma])
-def test_a_compressed_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: ModuleType):
+def numbers_of_co(path: Path, folder: Path, first: int = 0) -> list[tuple[str, int]]:
+    found = frames.frames([frames.FramesFile.of(path, folder)], first)
+    return [(origin, atoms.get_chemical_symbols().count("Co")) for origin, atoms in found]
+
+
+@pytest.mark.parametrize("packing", [None, gzip, bz2, lzma])
+def test_a_file_is_gone_through_once_whatever_frames_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: ModuleType | None
+):
     """ASE goes back in the file for each frame, and a compressed file starts anew each time."""
-    path = tmp_path / f"all.extxyz.{ {gzip: 'gz', bz2: 'bz2', lzma: 'xz'}[packing] }"
-    with packing.open(path, "wt") as handle:
+    path = tmp_path / f"all.extxyz{ {gzip: '.gz', bz2: '.bz2', lzma: '.xz', None: ''}[packing] }"
+    with packing.open(path, "wt") if packing else path.open("w") as handle:
         ase.io.write(handle, [icosahedron(n) for n in (5, 6, 7)], format="extxyz")
-    opened = Mock(side_effect=step.open_with_compression)
-    monkeypatch.setattr(step, "open_with_compression", opened)
+    unpacked, searched = Mock(side_effect=frames.open_with_compression), Mock(side_effect=frames.frame_starts)
+    monkeypatch.setattr(frames, "open_with_compression", unpacked)
+    monkeypatch.setattr(frames, "frame_starts", searched)
     for kind in (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile):
         monkeypatch.setattr(kind, "seek", Mock(side_effect=AssertionError("goes back in a compressed file")))
-    counts = [(origin, atoms.get_chemical_symbols().count("Co")) for origin, atoms in step.frames([path])]
-    assert counts == [(f"{path.name}#{number}", 5 + number) for number in range(3)]
-    assert opened.call_count == 1
+    for first in (0, 2, 3):
+        expected = [(f"{path.name}#{number}", 5 + number) for number in range(first, 3)]
+        assert numbers_of_co(path, tmp_path / "known", first) == expected
+    assert (unpacked.call_count, searched.call_count) == (int(packing is not None), 1)
+
+
+def test_a_changed_file_is_gone_through_again(tmp_path: Path):
+    path = tmp_path / "own.extxyz"
+    ase.io.write(path, [icosahedron(5)])
+    assert numbers_of_co(path, tmp_path / "known") == [("own.extxyz#0", 5)]
+    ase.io.write(path, [icosahedron(6), icosahedron(7)])
+    assert numbers_of_co(path, tmp_path / "known", 1) == [("own.extxyz#1", 7)]
+
+
+def test_frames_before_the_chunk_are_not_parsed(tmp_path: Path):
+    """So the cost of a chunk does not grow with its number."""
+    path = tmp_path / "own.extxyz"
+    ase.io.write(path, [icosahedron(5), icosahedron(6)])
+    path.write_text(path.read_text().replace("Ag", "not an atom", 1))
+    assert numbers_of_co(path, tmp_path / "known", 1) == [("own.extxyz#1", 6)]
+    with pytest.raises(ConfigError, match=r"own\.extxyz cannot be read"):
+        numbers_of_co(path, tmp_path / "known")
+
+
+def test_other_formats_are_read_from_their_beginning(tmp_path: Path):
+    ase.io.write(tmp_path / "own.traj", [icosahedron(n) for n in (5, 6, 7)])
+    ase.io.write(tmp_path / "then.extxyz", [icosahedron(n) for n in (8, 9)])
+    files = [frames.FramesFile.of(tmp_path / name, tmp_path / "known") for name in ("own.traj", "then.extxyz")]
+    for first in range(6):
+        found = [(origin, atoms.get_chemical_symbols().count("Co")) for origin, atoms in frames.frames(files, first)]
+        every = [("own.traj#0", 5), ("own.traj#1", 6), ("own.traj#2", 7), ("then.extxyz#0", 8), ("then.extxyz#1", 9)]
+        assert found == every[first:]
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b damaged", gzip.compress(b"55\n" + bytes(9999))[:-20]])
+def test_a_damaged_compressed_file_is_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "own.extxyz.gz").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"own\.extxyz\.gz cannot be read"):
+        take(tmp_path / "out", [tmp_path / "own.extxyz.gz"], 1)
+    assert not list((tmp_path / "out").glob("chunk*"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
+    ase.io.write(tmp_path / "own.extxyz", icosahedron())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".frames").write_text("in the way")
+    with pytest.raises(StoreError, match=r"\.frames.*: cannot be written"):
+        take(tmp_path / "out", [tmp_path / "own.extxyz"], 1)
 
 
 def test_frames_of_all_files_in_order_are_the_particles(tmp_path: Path):
@@ -153,7 +207,7 @@ def test_more_particles_than_frames_are_refused(tmp_path: Path):
     ase.io.write(tmp_path / "one.extxyz", icosahedron())
     with pytest.raises(ConfigError, match=r"1 files hold 1 frames; campaign\.n_particles must be at most that"):
         take(tmp_path / "out", [tmp_path / "one.extxyz"], 2)
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("chunk*"))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +223,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, name: str, conten
         (tmp_path / name).write_text(content)
     with pytest.raises(ConfigError, match=message):
         take(tmp_path / "out", [tmp_path / name], 1)
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("chunk*"))
 
 
 def test_source_and_files_belong_together():

@@ -7,31 +7,29 @@ keeps its slot, with the reason.
 
 import argparse
 import math
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from glob import glob
 from itertools import islice
+from lzma import LZMAError
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from zlib import error as ZlibError
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread
-from ase.io.formats import open_with_compression
 
 from alloyscope.campaign.provenance import Stopwatch
 from alloyscope.campaign.stages import RECIPES
 from alloyscope.config.model import ParticlesSection
 from alloyscope.contracts import OWN, Structure
-from alloyscope.errors import ConfigError, SimulationError
+from alloyscope.errors import ConfigError, SimulationError, StoreError
 from alloyscope.ids import chunk_name, particle_id
 from alloyscope.md.checks import foreign_fault, largest_cluster
 from alloyscope.md.protocols import PROTOCOLS
 from alloyscope.progress import log, progress
 from alloyscope.stages.arguments import add_section
-from alloyscope.store.atomic import checksum, digest, write_text
+from alloyscope.store.atomic import checksum, digest, refused, write_text
+from alloyscope.store.frames import FramesFile, frames, unreadable
 from alloyscope.store.manifests import Manifest, Slot, manifest_name
 from alloyscope.store.structures import to_text
 
@@ -51,36 +49,22 @@ def paths_of(patterns: Sequence[str]) -> list[Path]:
     return found
 
 
-@contextmanager
-def unpacked(path: Path) -> Iterator[Path]:
-    """The file, or an unpacked copy of a compressed one, which ASE would unpack anew for each frame."""
-    if path.suffix not in (".gz", ".bz2", ".xz"):
-        yield path
-        return
-    with TemporaryDirectory() as folder:
-        copy = Path(folder) / path.stem
-        with open_with_compression(str(path), "rb") as packed, copy.open("wb") as plain:
-            shutil.copyfileobj(packed, plain)
-        yield copy
-
-
-def frames(paths: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:
-    """Yield every frame with its origin, `name#frame`.
+def opened(path: Path, folder: Path) -> FramesFile:
+    """The file with the places of its frames, which are kept in the folder.
 
     Raises:
-        ConfigError: a file is missing, damaged, or of a format that ASE does not read.
+        ConfigError: the file is damaged.
+        StoreError: the folder cannot be written.
     """
-    for path in paths:
-        try:
-            # ASE takes a name that begins with postgres or mysql for a database, and the text after @ for an index
-            with unpacked(path.resolve()) as plain:
-                for number, atoms in enumerate(iread(plain, index=":", do_not_split_by_at_sign=True)):
-                    yield f"{path.name}#{number}", atoms
-        except Exception as error:  # noqa: BLE001 - ASE's readers raise exceptions of many classes
-            raise ConfigError(
-                f"particles.files: {path} cannot be read ({type(error).__name__}: {error}); must be extended XYZ or "
-                f"another format that ase.io reads, whole"
-            ) from None
+    try:
+        return FramesFile.of(path, folder)
+    except OSError as error:
+        written = error.filename is None or Path(error.filename).is_relative_to(folder)  # a full disk gives no name
+        if written and error.errno:
+            raise StoreError(refused(error.filename or folder, error)) from error
+        raise unreadable(path, error) from None
+    except (EOFError, LZMAError, ZlibError) as error:
+        raise unreadable(path, error) from None
 
 
 def number_or_nan(value: object) -> float:
@@ -126,8 +110,8 @@ def run(
     watch = Stopwatch("files")
     if manifest.name != manifest_name(chunk):
         raise SimulationError(f"--manifest must end in {manifest_name(chunk)} for chunk {chunk}; got {manifest.name}")
-    paths = paths_of(particles.files)
-    wanted = progress(islice(frames(paths), first, first + count), count, f"files {chunk_name(chunk)}, frames")
+    files = [opened(path, manifest.parent / ".frames") for path in paths_of(particles.files)]
+    wanted = progress(islice(frames(files, first), count), count, f"files {chunk_name(chunk)}, frames")
     slots, structures = [], []
     for number, (origin, atoms) in enumerate(wanted, start=first):
         fault = foreign_fault(atoms.get_chemical_symbols(), atoms.positions, particles.species, min_cluster_fraction)
@@ -138,11 +122,11 @@ def run(
             log(f"{particle_id(number)} ({origin}): {fault}")
     if len(slots) < count:
         raise ConfigError(
-            f"particles.files: {len(paths)} files hold {first + len(slots)} frames; campaign.n_particles must be at "
+            f"particles.files: {len(files)} files hold {first + len(slots)} frames; campaign.n_particles must be at "
             f"most that"
         )
     made_from = digest(
-        "files", str(RECIPES["files"]), particles.as_json(), str(min_cluster_fraction), *(checksum(p) for p in paths)
+        "files", str(RECIPES["files"]), particles.as_json(), str(min_cluster_fraction), *(f.sha256 for f in files)
     )
     target = manifest.with_suffix(".extxyz")
     write_text(target, to_text(structures))
