@@ -195,7 +195,7 @@ def sign_of_an_aberration_that_is_not_drawn(campaign: Path, patch: pytest.Monkey
 
 
 def camera_without_mtf(campaign: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(detector, "mtf", lambda k, c1, c2, c3: 0 * k + 1)
+    patch.setattr(detector, "_mtf_of", lambda fallen, c1: 0 * fallen + 1)
     make_campaign(campaign)
 
 
