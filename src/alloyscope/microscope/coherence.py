@@ -81,9 +81,19 @@ class Band:
         return 2 * self.reach + 1
 
     @cached_property
+    def radius(self) -> NDArray[np.float64]:
+        """Angles to the axis [rad], shape (points,)."""
+        found: NDArray[np.float64] = np.abs(self.w)
+        return found
+
+    @cached_property
     def beam(self) -> int:
         """Which of the points is the beam."""
-        return int(np.argmin(np.abs(self.w)))
+        return int(np.argmin(self.radius))
+
+    @cached_property
+    def _places(self) -> dict[int, NDArray[np.intp]]:
+        return {}
 
     def aberrations(self, views: Sequence[View], lens: Lens, backend: Backend) -> Phase:
         """Aberration function of each view at the points, shapes (batch, points)."""
@@ -94,8 +104,10 @@ class Band:
 
     def places(self, size: int, backend: Backend) -> Array:
         """Places of the points in a flat array (k_x, k_y) in FFT order, k_x up to `reach` and k_y of `size` points."""
-        kx, ky = self.index
-        return backend.asarray(kx % self.columns * size + ky % size)
+        if size not in self._places:
+            kx, ky = self.index
+            self._places[size] = kx % self.columns * size + ky % size
+        return backend.asarray(self._places[size])
 
     def spectrum(self, waves: Array, backend: Backend) -> Array:
         """Fourier coefficients of waves (batch, y, x) at the points, shape (batch, points); 1 for the beam alone."""
@@ -179,8 +191,9 @@ def coherent_transfers(
     weight = power * diffuse
     active = backend.ones((len(views), 1), "float32")
     while True:
+        lacking = missing * weight
         if found:
-            goes_on = ((missing * weight).sum(1)[:, None] > RESIDUAL) * active
+            goes_on = (lacking.sum(1)[:, None] > RESIDUAL) * active
         else:  # what is left out of the first image belongs to a further one: it does not interfere with the beam
             goes_on = ((power * (trace - (pattern * strength) ** 2)).sum(1)[:, None] > NOTHING) * active
         shown = pattern * strength
@@ -194,7 +207,7 @@ def coherent_transfers(
         found.append(pattern)
         used = used + shown**2
         unit, strength = sharp, diffuse**0.5
-        pivot = (missing * weight).argmax(1)
+        pivot = lacking.argmax(1)
         pattern = xp.exp(-sum((part - part[rows, pivot][:, None]) ** 2 for part in separation))
         for earlier in found:
             pattern = pattern - earlier * earlier[rows, pivot][:, None]
@@ -251,7 +264,7 @@ class _Edge:
     def of(cls, views: Sequence[View], band: Band, lens: Lens) -> Self:
         cutoff = 1e-3 * np.array([view.aperture_mrad for view in views])[:, None]
         spread = 1e-3 * np.array([view.angular_spread_mrad for view in views])[:, None]
-        radius = np.abs(band.w)[None]
+        radius = band.radius[None]
 
         def open_at(radius_rad: NDArray[np.float64]) -> NDArray[np.float64]:
             """Round aperture, whose edge is softened over one grid step, as in abTEM."""
