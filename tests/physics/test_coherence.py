@@ -120,6 +120,21 @@ def test_tilts_of_the_illumination_blur_the_edge_of_the_aperture() -> None:
     assert edge / wide == pytest.approx(0.5, abs=0.01)
 
 
+def test_the_compiled_interference_is_that_of_all_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the determinant under its root has a negative real part, as with wide tilts of a strong lens."""
+    views = [drawn("corrected", 0), drawn("uncorrected", 1), replace(drawn("uncorrected", 2), angular_spread_mrad=2.0)]
+    band = Band.of(views, FIELD, 256)
+    powers = np.full((len(views), band.w.size), 0.01 / band.w.size, np.float32)
+
+    def first_image() -> np.ndarray:
+        return next(coherent_transfers(powers, views, band, FIELD, CPU))
+
+    compiled = first_image()
+    monkeypatch.setattr(coherence, "compiled_kernels", lambda: None)
+    np.testing.assert_allclose(first_image(), compiled, atol=2e-5)
+    assert np.abs(compiled).min(axis=1).max() < 1e-3 < np.abs(compiled).max(axis=1).min()
+
+
 def test_sharp_optics_need_one_image_and_weak_objects_two() -> None:
     band = Band.of([plain()], LENS, 96)
 

@@ -110,7 +110,7 @@ class Imager:
             waves = self.engine.exit_waves([boxes[row][snapshot] for row in rows])
             seen = [views[row] for row in rows]
             waves = self._through_film(waves, seen)
-            kept = self.backend.to_numpy((waves.real**2 + waves.imag**2).mean((1, 2)))
+            kept = self.backend.to_numpy(self.backend.mean_intensity(waves))
             for row, norm in zip(rows, kept.tolist()):
                 gates.exit_wave_keeps_norm(norm, views[row].particle, views[row].view)
             intensity = image_intensity(waves, seen, self.lens, self.backend, size)

@@ -107,6 +107,10 @@ class Backend:
         total += waves.real**2
         total += waves.imag**2
 
+    def mean_intensity(self, waves: Array) -> Array:
+        """Mean of |ψ|² of each wave, shape (batch,)."""
+        return (waves.real**2 + waves.imag**2).mean((1, 2))
+
     def fft(self, array: Array, out: Array) -> Array:
         return self.xp.fft.fft(array)
 
@@ -195,6 +199,9 @@ class NumpyBackend(Backend):
             super().add_intensity(total, waves)
         else:
             kernels.add_intensity(total.reshape(-1), waves.view(np.float32).reshape(-1))
+
+    def mean_intensity(self, waves: Array) -> Array:
+        return np.array([np.vdot(wave, wave).real / wave.size for wave in waves])
 
     def _planned(self, array: Array, out: Array, direction: str) -> Array:
         key = (array.shape, out.shape, out.dtype, direction)

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alloyscope.contracts import View, require
-from alloyscope.microscope.arrays import CPU, Array, Backend
-from alloyscope.microscope.optics import Lens, Phase, aberrations, column, intensity_grid
+from alloyscope.microscope.arrays import CPU, Array, Backend, NumpyBackend, compiled_kernels
+from alloyscope.microscope.optics import Lens, Phase, aberrations, intensity_grid
 from alloyscope.microscope.settings import FARTHEST_TILT
 
 RESIDUAL = (
@@ -85,6 +85,12 @@ class Band:
         """Angles to the axis [rad], shape (points,)."""
         found: NDArray[np.float64] = np.abs(self.w)
         return found
+
+    @cached_property
+    def axes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Angles α_x and α_y [rad], shape (points,) each."""
+        x, y = (np.ascontiguousarray(part.astype(np.float32)) for part in (self.w.real, self.w.imag))
+        return x, y
 
     @cached_property
     def beam(self) -> int:
@@ -222,13 +228,27 @@ def _linear(views: Sequence[View], band: Band, lens: Lens, backend: Backend) -> 
     exp(−G₁²) ∫ exp(−tᵀN t − tᵀb) d²t / π, where N = 1 + δ² (4B w wᵀ + i/2 (∂²χ(w) − ∂²χ(0))),
     b = δ (i∂χ + 4B |w|² w) and B = (πΔ/2λ)²; the integral is exp(bᵀN⁻¹b / 4) / √det N.
     """
-    xp = backend.xp
-    x, y = (backend.asarray(part.astype(np.float32)) for part in (band.w.real, band.w.imag))
-    radius2 = x**2 + y**2
     phase = band.aberrations(views, lens, backend)
-    spread = column([1e-3 * view.angular_spread_mrad for view in views], "float32", backend)
-    blur = column([np.pi * view.focal_spread_A / (2 * lens.wavelength_A) for view in views], "float32", backend)
-    focus = blur * radius2
+    spread = np.array([[1e-3 * view.angular_spread_mrad] for view in views], np.float32)
+    blur = np.array([[np.pi * view.focal_spread_A / (2 * lens.wavelength_A)] for view in views], np.float32)
+    kernels = compiled_kernels() if isinstance(backend, NumpyBackend) else None
+    if kernels is None:
+        return phase, *_interference(phase, band, backend.asarray(spread), backend.asarray(blur), backend)
+    g, linear = np.empty((3, len(views), len(band.w)), np.float32), np.empty(phase.chi.shape, np.complex64)
+    derivatives = (phase.x, phase.y, phase.xx, phase.xy, phase.yy)
+    for row in range(len(views)):
+        parts, out = (each[row] for each in derivatives), linear[row].view(np.float32)
+        kernels.interfere(*band.axes, *parts, spread[row, 0], blur[row, 0], band.beam, *g[:, row], out)
+    return phase, tuple(g), linear
+
+
+def _interference(
+    phase: Phase, band: Band, spread: Array, blur: Array, backend: Backend
+) -> tuple[tuple[Array, ...], Array]:
+    """G and the interference of `_linear`, from columns (batch, 1) of δ [rad] and πΔ/2λ."""
+    xp = backend.xp
+    x, y = (backend.asarray(axis) for axis in band.axes)
+    focus = blur * (x**2 + y**2)
     tilt_x, tilt_y = spread / 2 * phase.x, spread / 2 * phase.y
     coupled, tilting = 4 * (blur * spread) ** 2, 4 * blur * spread
     n_xx, n_xy, n_yy = (
@@ -239,7 +259,7 @@ def _linear(views: Sequence[View], band: Band, lens: Lens, backend: Backend) -> 
     determinant = n_xx * n_yy - n_xy**2
     exponent = (b_x**2 * n_yy - 2 * b_x * b_y * n_xy + b_y**2 * n_xx) / (4 * determinant)
     linear = backend.unit_circle(exponent.imag) * xp.exp(exponent.real - focus**2) / backend.root(determinant)
-    return phase, (focus, tilt_x, tilt_y), linear
+    return (focus, tilt_x, tilt_y), linear
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Fused loops over arrays in main memory, compiled when they are first imported (numba)."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ _QUARTERS = np.float32(2 / np.pi)
 _TURN = (np.float32(1.5703125), np.float32(4.837512969970703125e-4), np.float32(7.54978995489188216e-8))
 _SINE = (np.float32(-1.6666654611e-1), np.float32(8.3321608736e-3), np.float32(-1.9515295891e-4))
 _COSINE = (np.float32(4.166664568298827e-2), np.float32(-1.388731625493765e-3), np.float32(2.443315711809948e-5))
-_HALF, _ONE, _EIGHTH = np.float32(0.5), np.float32(1), np.float32(1 / 8)
+_HALF, _ONE, _TWO, _FOUR, _EIGHTH = np.float32(0.5), np.float32(1), np.float32(2), np.float32(4), np.float32(1 / 8)
 _FAST = {"nnan", "ninf", "nsz", "arcp", "contract"}  # not "reassoc", which would merge the three parts of π/2
 _EXP = (np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24), np.float32(1 / 120))
 
@@ -70,6 +71,63 @@ def transmit(waves: Any, phase: Any) -> None:
         u, v = waves[2 * i], waves[2 * i + 1]
         waves[2 * i] = size * (u * real - v * imaginary)
         waves[2 * i + 1] = size * (u * imaginary + v * real)
+
+
+@_compiled("void(" + "float32[::1], " * 7 + "float32, float32, int64, " + "float32[::1], " * 3 + "float32[::1])")
+def interfere(
+    x: Any,
+    y: Any,
+    by_x: Any,
+    by_y: Any,
+    xx: Any,
+    xy: Any,
+    yy: Any,
+    spread: Any,
+    blur: Any,
+    beam: Any,
+    focus: Any,
+    tilt_x: Any,
+    tilt_y: Any,
+    out: Any,
+) -> None:
+    """Interference with the beam under tilts, as `coherence._interference` computes it for all backends.
+
+    Args:
+        x, y: Angles [rad], shape (n,), float32, as all arrays.
+        by_x, by_y, xx, xy, yy: Derivatives of the aberration function there.
+        spread: 1/e width of the tilts [rad].
+        blur: Factor of α² in G₁, π Δ / 2λ.
+        beam: Which of the points is the beam.
+        focus, tilt_x, tilt_y: The three components of G, overwritten, shape (n,) each.
+        out: The interference, real and imaginary parts in turn, overwritten, shape (2 n,).
+    """
+    coupled, tilting, curving = _FOUR * (blur * spread) ** 2, _FOUR * blur * spread, _HALF * spread * spread
+    for i in range(x.size):
+        g = blur * (x[i] * x[i] + y[i] * y[i])
+        focus[i], tilt_x[i], tilt_y[i] = g, _HALF * spread * by_x[i], _HALF * spread * by_y[i]
+        xx_re, xx_im = _ONE + coupled * x[i] * x[i], curving * (xx[i] - xx[beam])  # N
+        xy_re, xy_im = coupled * x[i] * y[i], curving * (xy[i] - xy[beam])
+        yy_re, yy_im = _ONE + coupled * y[i] * y[i], curving * (yy[i] - yy[beam])
+        det_re = xx_re * yy_re - xx_im * yy_im - xy_re * xy_re + xy_im * xy_im
+        det_im = xx_re * yy_im + xx_im * yy_re - _TWO * xy_re * xy_im
+        x_re, x_im, y_re, y_im = tilting * g * x[i], _TWO * tilt_x[i], tilting * g * y[i], _TWO * tilt_y[i]  # b
+        square_re, square_im = x_re * x_re - x_im * x_im, _TWO * x_re * x_im
+        other_re, other_im = y_re * y_re - y_im * y_im, _TWO * y_re * y_im
+        mixed_re, mixed_im = x_re * y_re - x_im * y_im, x_re * y_im + x_im * y_re
+        top_re = square_re * yy_re - square_im * yy_im + other_re * xx_re - other_im * xx_im
+        top_re -= _TWO * (mixed_re * xy_re - mixed_im * xy_im)
+        top_im = square_re * yy_im + square_im * yy_re + other_re * xx_im + other_im * xx_re
+        top_im -= _TWO * (mixed_re * xy_im + mixed_im * xy_re)
+        size2 = det_re * det_re + det_im * det_im
+        real, imaginary = _cosine_sine((top_im * det_re - top_re * det_im) * (_HALF * _HALF / size2))
+        damping = (top_re * det_re + top_im * det_im) * (_HALF * _HALF / size2) - g * g
+        larger = math.sqrt((math.sqrt(size2) + abs(det_re)) * _HALF)  # of the two parts of √det
+        smaller = det_im / (_TWO * larger)
+        if det_re < 0:
+            larger, smaller = abs(smaller), larger if det_im >= 0 else -larger
+        scale = math.exp(damping) / math.sqrt(size2)
+        out[2 * i] = scale * (real * larger + imaginary * smaller)
+        out[2 * i + 1] = scale * (imaginary * larger - real * smaller)
 
 
 @_compiled("void(float32[::1], float32[::1])")
