@@ -237,7 +237,7 @@ def _linear(views: Sequence[View], band: Band, lens: Lens, backend: Backend) -> 
     g, linear = np.empty((3, len(views), len(band.w)), np.float32), np.empty(phase.chi.shape, np.complex64)
     derivatives = (phase.x, phase.y, phase.xx, phase.xy, phase.yy)
     for row in range(len(views)):
-        parts, out = (each[row] for each in derivatives), linear[row].view(np.float32)
+        parts, out = (np.ascontiguousarray(each[row]) for each in derivatives), linear[row].view(np.float32)
         kernels.interfere(*band.axes, *parts, spread[row, 0], blur[row, 0], band.beam, *g[:, row], out)
     return phase, tuple(g), linear
 
