@@ -119,6 +119,13 @@ def test_an_image_beside_a_drifting_one_keeps_its_bits() -> None:
     assert beside[1].std() < alone[1].std()
 
 
+@pytest.mark.parametrize("c3", [0.05, 2.5, 200.0])
+def test_a_uniform_image_keeps_its_mean_under_any_mtf(c3: float) -> None:
+    blurred = view(mtf_c1=0.4, mtf_c2=0.3, mtf_c3=c3)
+    seen = camera_image(np.full((1, 96, 96), 2.0, np.float32), [blurred], PIXELS, FIELD_A, CPU)
+    np.testing.assert_allclose(seen, 2.0, rtol=1e-5)
+
+
 def test_c1_of_1_is_a_camera_without_mtf() -> None:
     assert (mtf(np.linspace(0, 2, 9), 1.0, 0.3, 2.5) == 1).all()
 

@@ -90,6 +90,35 @@ def test_frames_before_the_chunk_are_not_parsed(tmp_path: Path):
         numbers_of_co(path, tmp_path / "known")
 
 
+def test_a_compressed_file_whose_format_only_its_name_tells_is_read(tmp_path: Path):
+    boxed = icosahedron(5)
+    boxed.center(vacuum=5.0)
+    ase.io.write(tmp_path / "POSCAR", boxed, format="vasp")
+    (tmp_path / "POSCAR.gz").write_bytes(gzip.compress((tmp_path / "POSCAR").read_bytes()))
+    assert numbers_of_co(tmp_path / "POSCAR.gz", tmp_path / "known") == [("POSCAR.gz#0", 5)]
+
+
+@pytest.mark.parametrize("damaged", ["own.extxyz", "frames.npz"])
+@pytest.mark.parametrize("kept", [0, 10, 200])
+def test_what_is_known_of_a_file_is_made_anew_if_it_is_damaged(tmp_path: Path, damaged: str, kept: int):
+    with gzip.open(tmp_path / "own.extxyz.gz", "wt") as handle:
+        ase.io.write(handle, [icosahedron(n) for n in (5, 6)], format="extxyz")
+    expected = numbers_of_co(tmp_path / "own.extxyz.gz", tmp_path / "known")
+    (found,) = (tmp_path / "known").glob(f"*/{damaged}")
+    found.write_bytes(found.read_bytes()[:kept])
+    assert numbers_of_co(tmp_path / "own.extxyz.gz", tmp_path / "known") == expected
+    assert [len(list((tmp_path / "known").glob(pattern))) for pattern in ("*", "*/*")] == [1, 2]
+
+
+def test_a_file_cut_after_its_frames_were_found_is_refused(tmp_path: Path):
+    path = tmp_path / "own.extxyz"
+    ase.io.write(path, [icosahedron(5), icosahedron(6)])
+    file = frames.FramesFile.of(path, tmp_path / "known")
+    path.write_text("")
+    with pytest.raises(ConfigError, match=r"own\.extxyz cannot be read"):
+        list(frames.frames([file], 0))
+
+
 def test_other_formats_are_read_from_their_beginning(tmp_path: Path):
     ase.io.write(tmp_path / "own.traj", [icosahedron(n) for n in (5, 6, 7)])
     ase.io.write(tmp_path / "then.extxyz", [icosahedron(n) for n in (8, 9)])
@@ -207,6 +236,8 @@ def test_more_particles_than_frames_are_refused(tmp_path: Path):
     ase.io.write(tmp_path / "one.extxyz", icosahedron())
     with pytest.raises(ConfigError, match=r"1 files hold 1 frames; campaign\.n_particles must be at most that"):
         take(tmp_path / "out", [tmp_path / "one.extxyz"], 2)
+    with pytest.raises(ConfigError, match="1 files hold 1 frames"):
+        take(tmp_path / "out", [tmp_path / "one.extxyz"], 2, first=150)
     assert not list((tmp_path / "out").glob("chunk*"))
 
 
@@ -215,6 +246,7 @@ def test_more_particles_than_frames_are_refused(tmp_path: Path):
     [
         ("absent.extxyz", None, r"no file fits '.*absent\.extxyz'"),
         ("cut.extxyz", "55\nProperties=species:S:1:pos:R:3\nAg 0 0 0\n", r"cut\.extxyz cannot be read"),
+        ("many.extxyz", "9" * 26 + "\n\n", r"many\.extxyz cannot be read .*frame 0 claims 9+ atoms"),
         ("notes.txt", "not a structure\n", r"notes\.txt cannot be read .*must be extended XYZ or another format"),
     ],
 )

@@ -106,10 +106,11 @@ def earlier(folder: Path, chunk: int) -> None:
             shards=SHARD.shape,
             chunks=SHARD.inner,
             compressors=ZstdCodec(level=1, checksum=True),
+            overwrite=True,
         )
         array[:] = images
         place = folder / shard_name(name, chunk)
-        place.parent.mkdir(parents=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         (folder / "aside" / name / "c/0/0/0").rename(place)
 
 
@@ -121,6 +122,23 @@ def test_shards_of_earlier_versions_are_read_and_released_as_what_they_are(tmp_p
         np.testing.assert_array_equal(open_array(tmp_path, name)[12:24], images)
         np.testing.assert_array_equal(Stack.open(tmp_path, name).read(rows), images[rows - 12])
         np.testing.assert_array_equal(read_unreleased(tmp_path, 1, SHARD, name, 5), images[5])
+
+
+def test_chunks_of_two_codecs_are_not_released_as_one_store(tmp_path: Path) -> None:
+    earlier(tmp_path, 1)
+    write_shard(tmp_path, 0, SHARD, content(0))
+    with pytest.raises(StoreError, match=r"shards of clean of chunks 1 have the codec of an earlier version"):
+        write_metadata(tmp_path, 2, SHARD, {})
+    assert not (tmp_path / "images.zarr" / "zarr.json").exists()
+
+
+def test_a_damaged_first_byte_does_not_decide_on_the_codec(tmp_path: Path) -> None:
+    for chunk in (0, 1):
+        earlier(tmp_path, chunk)
+    damaged = tmp_path / shard_name(CLEAN, 0)
+    damaged.write_bytes(b"?" + damaged.read_bytes()[1:])
+    write_metadata(tmp_path, 2, SHARD, {})
+    np.testing.assert_array_equal(open_array(tmp_path, CLEAN)[12:24], content(1)[CLEAN])
 
 
 @pytest.mark.parametrize("place", [0, 3, 40])

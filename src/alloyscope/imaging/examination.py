@@ -88,7 +88,9 @@ def lens_wavelength_A(imager: Imager, job: Job) -> float:
     """Wavelength with which the lens defocuses, from the phase πλ Δf k² of its transfer function."""
     index = round(FREQUENCY_per_A * imager.imaging.field_A)
     view = replace(plain_optics(job[1]), defocus_A=FLIGHT_A, aperture_mrad=1e3)
-    x, y = (imager.backend.asarray(np.array([angle_rad])) for angle_rad in (index * imager.lens.step_rad, 0.0))
+    x, y = (
+        imager.backend.asarray(np.array([angle_rad], np.float32)) for angle_rad in (index * imager.lens.step_rad, 0.0)
+    )
     chi = aberrations(x, y, [view], imager.lens.wavelength_A, imager.backend).chi
     return float(-imager.backend.to_numpy(chi)[0, 0, 0] / (np.pi * FLIGHT_A * (index / imager.imaging.field_A) ** 2))
 

@@ -267,7 +267,7 @@ class Square:
         high = self._unit_circles(turns, np.arange(0, self.size // 2 + 1, _STRIDE))
         return (high[:, :, None] * low[:, None, :]).reshape(len(low), -1)[:, : self.size // 2 + 1]
 
-    def _unit_circles(self, turns: Array, index: NDArray[np.float64] | NDArray[np.intp]) -> Array:
+    def _unit_circles(self, turns: Array, index: NDArray[Any]) -> Array:
         """exp(−2πi index · turns) and one row of zeros, shape (turns + 1, index), complex64."""
         xp = self.backend.xp
         angle = turns[:, None] * self.backend.asarray(-index)[None]

@@ -27,8 +27,8 @@ class Backend:
     """The memory that holds arrays, and their transforms; this class uses NumPy's names, which CuPy shares.
 
     `fft` and `ifft` run over the last axis and leave out every factor 1 / n. They return their result, which may or may
-    not be `out`. `fft2`, `ifft2`, `rfft2` and `irfft2` run over the
-    last two axes, are scaled as NumPy's, and may overwrite their argument.
+    not be `out`. `fft2`, `ifft2`, `rfft2` and `irfft2` run over the last two axes, are scaled as NumPy's, and may
+    overwrite their argument.
 
     Attributes:
         xp: Array namespace.

@@ -35,9 +35,7 @@ from alloyscope.microscope.arrays import CPU, Array, Backend, NumpyBackend, comp
 from alloyscope.microscope.optics import Lens, Phase, aberrations, intensity_grid
 from alloyscope.microscope.settings import FARTHEST_TILT
 
-RESIDUAL = (
-    5e-5  # share of the beam; images of drawn particles then err by at most 0.015 % of it (benchmarks/coherence.py)
-)
+RESIDUAL = 5e-5  # share of the beam; drawn images then err by 0.014 % of it at most (benchmarks/coherence.py)
 NOTHING = 1e-9  # share of the beam beside the first image that needs no further image
 LEAST = 1e-20  # modulus of a transfer below which its phase is taken to be −χ
 SMALLEST = 1e-6  # share of a point's intensity; single precision does not tell less from nothing

@@ -55,12 +55,13 @@ def _half_plane(size: int, field_A: float) -> tuple[NDArray[np.float64], NDArray
 
 @lru_cache(maxsize=8)
 def _log_k_nyquist(size: int, field_A: float, pixels: int) -> NDArray[np.float32]:
-    """Logarithm of k in units of the camera's Nyquist frequency at the points of `rfft2`; −69 at k = 0.
+    """Logarithm of k in units of the camera's Nyquist frequency at the points of `rfft2`; −∞ at k = 0.
 
     With it (k / 2 c2)^c3 is an exponential function, which takes a fifth of the time of a power.
     """
     ky, kx = _half_plane(size, field_A)
-    found: NDArray[np.float32] = np.log(np.hypot(ky, kx) * (2 * field_A / pixels) + 1e-30).astype(np.float32)
+    with np.errstate(divide="ignore"):
+        found: NDArray[np.float32] = np.log(np.hypot(ky, kx) * (2 * field_A / pixels)).astype(np.float32)
     return found
 
 
@@ -103,7 +104,10 @@ def camera_image(
     )
     if any(view.drift_A > 0 for view in views):
         response = response * drift_transfer(ky, kx, column("drift_A"), column("drift_angle_rad"), backend)
-    fallen = backend.xp.exp(column("mtf_c3") * (log_k - backend.xp.log(2 * column("mtf_c2"))))
+    power = column("mtf_c3") * (log_k - backend.xp.log(2 * column("mtf_c2")))
+    fallen = backend.xp.exp(
+        backend.xp.clip(power, None, 80.0)
+    )  # beyond that float32 has no number, and 1 / fallen is 0
     response = response * _mtf_of(fallen, column("mtf_c1"))
     spectrum = backend.rfft2(intensity) * response * backend.asarray(_pixel_mean(size, field_A, pixels))
     # The camera cannot distinguish frequencies that differ by a multiple of `pixels`: along y they are summed; along x

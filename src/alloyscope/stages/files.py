@@ -9,6 +9,7 @@ import argparse
 import math
 from collections import Counter
 from collections.abc import Sequence
+from errno import EDQUOT, ENOSPC
 from glob import glob
 from itertools import islice
 from lzma import LZMAError
@@ -59,11 +60,11 @@ def opened(path: Path, folder: Path) -> FramesFile:
     try:
         return FramesFile.of(path, folder)
     except OSError as error:
-        written = error.filename is None or Path(error.filename).is_relative_to(folder)  # a full disk gives no name
-        if written and error.errno:
+        inside = error.filename and Path(error.filename).absolute().is_relative_to(folder.absolute())
+        if inside or error.errno in (ENOSPC, EDQUOT):
             raise StoreError(refused(error.filename or folder, error)) from error
         raise unreadable(path, error) from None
-    except (EOFError, LZMAError, ZlibError) as error:
+    except (EOFError, LZMAError, ValueError, ZlibError) as error:
         raise unreadable(path, error) from None
 
 
@@ -122,8 +123,8 @@ def run(
             log(f"{particle_id(number)} ({origin}): {fault}")
     if len(slots) < count:
         raise ConfigError(
-            f"particles.files: {len(files)} files hold {first + len(slots)} frames; campaign.n_particles must be at "
-            f"most that"
+            f"particles.files: {len(files)} files hold {sum(file.count() for file in files)} frames; "
+            f"campaign.n_particles must be at most that"
         )
     made_from = digest(
         "files", str(RECIPES["files"]), particles.as_json(), str(min_cluster_fraction), *(f.sha256 for f in files)

@@ -5,18 +5,22 @@ with an unpacked copy of a compressed file. The first job writes them; the folde
 ASE reads files of other formats from their beginning.
 """
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread
+from ase.io import iread, read
 from ase.io.formats import filetype, open_with_compression
 from numpy.typing import NDArray
 
@@ -44,31 +48,40 @@ class FramesFile:
     starts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, path: Path, folder: Path) -> "FramesFile":
-        """The file, with what `folder` holds of it; what it lacks is written there.
+    def of(cls, path: Path, folder: Path) -> Self:
+        """The file, with what `folder` holds of it; what it lacks, or what is damaged there, is written anew.
 
         Raises:
-            ConfigError: the file is damaged.
+            ValueError: the file claims more atoms than it can hold.
             OSError: a file cannot be read or written.
         """
         state = path.stat()
-        known = folder / digest(str(path.resolve()), str(state.st_size), str(state.st_mtime_ns))
-        plain = known.with_suffix(Path(path.stem).suffix or ".txt") if path.suffix in COMPRESSED else path
-        index = known.with_suffix(".npz")
-        if not (index.exists() and plain.exists()):
-            folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=folder) as aside:  # several jobs may do this at the same time
-                source = path
-                if plain is not path:
-                    source = Path(aside, plain.name)
-                    with open_with_compression(str(path), "rb") as packed, source.open("wb") as unpacked:
-                        shutil.copyfileobj(packed, unpacked)
-                np.savez(Path(aside, index.name), starts=frame_starts(source), sha256=checksum(path))
-                if plain is not path:
-                    source.replace(plain)
-                Path(aside, index.name).replace(index)
-        with np.load(index) as found:
-            return cls(path, plain, str(found["sha256"]), found["starts"])
+        facts = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+        known = folder / digest(str(path.resolve()), *map(str, facts))
+        plain = known / path.stem if path.suffix in COMPRESSED else path  # ASE tells some formats by their names
+        index = known / "frames.npz"
+        unusable = (OSError, EOFError, ValueError, KeyError, BadZipFile)
+        with suppress(*unusable), index.open("rb") as handle, np.load(handle) as found:
+            if plain.stat().st_size == int(found["size"]):
+                return cls(path, plain, str(found["sha256"]), found["starts"])
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as aside:  # several jobs may do this at the same time
+            source = path
+            if plain is not path:
+                source = Path(aside, "file", path.stem)
+                source.parent.mkdir()
+                with open_with_compression(str(path), "rb") as packed, source.open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+                    os.fsync(unpacked.fileno())
+            made = cls(path, plain, checksum(path), frame_starts(source))
+            with Path(aside, index.name).open("wb") as new:
+                np.savez(new, starts=made.starts, sha256=made.sha256, size=source.stat().st_size)
+                os.fsync(new.fileno())
+            known.mkdir(exist_ok=True)
+            if plain is not path:
+                source.replace(plain)
+            Path(aside, index.name).replace(index)
+        return made
 
     def frames(self, first: int) -> Iterator[tuple[int, Atoms]]:
         """Yield the frames and their numbers, from number `first` on, or from 0 on for other formats."""
@@ -80,22 +93,35 @@ class FramesFile:
             for number in range(first, len(self.starts) - 1):
                 handle.seek(self.starts[number])
                 text = handle.read(int(self.starts[number + 1] - self.starts[number])).decode()
-                yield from ((number, atoms) for atoms in iread(StringIO(text), format="extxyz"))
+                atoms = read(StringIO(text), index=0, format="extxyz")
+                assert isinstance(atoms, Atoms)
+                yield number, atoms
+
+    def count(self) -> int:
+        """Number of frames."""
+        return self.starts.size - 1 if self.starts.size else sum(1 for _ in self.frames(0))
 
 
 def frame_starts(path: Path) -> NDArray[np.int64]:
-    """Offsets of the frames of an extended XYZ file and its end; empty for another format or an unusual file."""
+    """Offsets of the frames of an extended XYZ file and its end; empty for another format or an unusual file.
+
+    Raises:
+        ValueError: a frame claims more atoms than the file has bytes.
+    """
     nothing, starts = np.empty(0, np.int64), []
     try:
         if filetype(str(path.resolve())) != "extxyz":
             return nothing
     except Exception:  # noqa: BLE001 - of many classes; a format that ASE cannot tell is not extended XYZ
         return nothing
+    size = path.stat().st_size
     with path.open("rb") as handle:
         while (line := handle.readline()).strip():  # ASE ends at an empty line, too
             if not line.strip().isdigit():
                 return nothing
             starts.append(handle.tell() - len(line))
+            if int(line) > size:
+                raise ValueError(f"frame {len(starts) - 1} claims {int(line)} atoms in a file of {size} bytes")
             deque(islice(handle, int(line) + 1), maxlen=0)
         return np.array([*starts, handle.tell() - len(line)], np.int64)
 

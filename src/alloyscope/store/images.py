@@ -180,13 +180,12 @@ def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: d
         attributes: Attributes of the group (key "") and of each array.
 
     Raises:
-        StoreError: the folder cannot be written.
+        StoreError: the folder cannot be written, or its shards have different codecs.
     """
     with _folder_aside(folder, "metadata") as aside:
         zarr.create_group(store=aside, attributes=attributes.get("", {}), overwrite=True)
         for name, whole in shard.arrays.items():
-            shards = (folder / shard_name(name, chunk) for chunk in range(n_chunks))
-            found = next((path for path in shards if path.exists()), None)
+            earlier = _earlier(folder, name, n_chunks)
             zarr.create_array(
                 store=aside,
                 name=name,
@@ -194,7 +193,7 @@ def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: d
                 shards=whole,
                 chunks=(shard.inner[0], *whole[1:]),
                 dtype=DTYPES[name],
-                compressors=codecs(SHUFFLES[name], np.dtype(DTYPES[name]).itemsize, bool(found and is_earlier(found))),
+                compressors=codecs(SHUFFLES[name], np.dtype(DTYPES[name]).itemsize, earlier),
                 fill_value=FILL[name],
                 dimension_names=DIMENSIONS,
                 attributes=attributes.get(name, {}),
@@ -205,6 +204,22 @@ def write_metadata(folder: Path, n_chunks: int, shard: ShardShape, attributes: d
             (aside / name / "zarr.json").replace(place)
         for name in DTYPES.keys() - shard.arrays.keys():
             (folder / metadata_name(name)).unlink(missing_ok=True)
+
+
+def _earlier(folder: Path, name: str, n_chunks: int) -> bool:
+    """Whether the shards of an array have the codec of earlier versions; the metadata know one codec."""
+    paths = {chunk: folder / shard_name(name, chunk) for chunk in range(n_chunks)}
+    try:
+        kinds = {chunk: is_earlier(path) for chunk, path in paths.items() if path.exists()}
+    except OSError as error:
+        raise StoreError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    earlier = [chunk for chunk, kind in kinds.items() if kind]
+    if earlier and False in kinds.values():
+        raise StoreError(
+            f"{folder}: the shards of {name} of chunks {', '.join(map(str, earlier))} have the codec of an earlier "
+            "version, others do not; delete the manifests of these chunks and run snakemake again"
+        )
+    return bool(earlier)
 
 
 def open_array(folder: Path, name: str) -> Any:

@@ -21,7 +21,8 @@ Shuffle = Literal["shuffle", "bitshuffle"]  # bytes, or bits, of the same place 
 
 ENTRY_BYTES, CRC_BYTES = 16, 4
 LEVEL = 5  # of lz4
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # first bytes of a zstd frame (RFC 8878, 3.1.1); a Blosc header begins with 2
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # first bytes of a zstd frame (RFC 8878, 3.1.1)
+BLOSC_VERSION = b"\x02"  # first byte of a Blosc header
 
 
 def codecs(shuffle: Shuffle, value_bytes: int, earlier: bool) -> list[Any]:
@@ -36,14 +37,15 @@ def payload_codec(shuffle: Shuffle) -> Blosc:
     return Blosc(cname="lz4", clevel=LEVEL, shuffle=Blosc.SHUFFLE if shuffle == "shuffle" else Blosc.BITSHUFFLE)
 
 
-def is_earlier(path: Path) -> bool:
-    """Whether an earlier version wrote the shard.
+def is_earlier(path: Path) -> bool | None:
+    """Whether an earlier version wrote the shard; None if its first bytes are damaged.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as handle:
-        return handle.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
+        start = handle.read(len(ZSTD_MAGIC))
+    return start == ZSTD_MAGIC if start == ZSTD_MAGIC or start[:1] == BLOSC_VERSION else None
 
 
 def _crc(raw: bytes) -> bytes:
