@@ -81,10 +81,11 @@ class Learner(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         output = self(batch["image"], batch["electrons"])
-        metrics = self.task.metrics(output, batch, self.scale)
-        known = {name: value for name, value in metrics.items() if not value.isnan()}  # a batch may lack a label
-        values = {"loss": self.task.loss(output, batch, self.scale), **known}
-        self.log_dict({f"validation_{name}": value for name, value in values.items()}, batch_size=len(batch["row"]))
+        self.log("validation_loss", self.task.loss(output, batch, self.scale), batch_size=len(batch["row"]))
+        for name, values in self.task.metrics(output, batch, self.scale).items():
+            counted = values[~values.isnan()]
+            if len(counted):  # the mean over an epoch is one over the images that count
+                self.log(f"validation_{name}", counted.mean(), batch_size=len(counted))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         """The task's predictions and the images' rows as `row`, shape (n,) each, in float64, so that rows are exact."""

@@ -177,7 +177,7 @@ class Task(Section, ABC):
 
     @abstractmethod
     def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
-        """Mean metrics over a batch, by name with unit, for the learning curves."""
+        """Metrics of each image, by name with unit, for the learning curves; NaN for an image that does not count."""
 
     @abstractmethod
     def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:

@@ -47,7 +47,7 @@ class Denoising(Task):
     def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
         from alloyscope.learn.metrics import psnr_dB, ssim
 
-        return {"psnr_dB": psnr_dB(output, batch["clean"]).mean(), "ssim": ssim(output, batch["clean"]).mean()}
+        return {"psnr_dB": psnr_dB(output, batch["clean"]), "ssim": ssim(output, batch["clean"])}
 
     def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
         """PSNR and SSIM of the noisy, the empty and the denoised image."""

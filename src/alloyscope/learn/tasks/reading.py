@@ -119,13 +119,13 @@ class Reading(Task):
         }
 
     def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
-        """Mean metrics over a batch; the accuracy is that of the images with an order, NaN if there are none."""
+        """The accuracy counts images with an order only."""
         read = self.read(output, batch, scale)
-        known = ~batch["janus"].isnan()
+        right = ((read["p_janus"] > 0.5) == (batch["janus"] > 0.5)).float()
         return {
-            "accuracy": ((read["p_janus"] > 0.5) == (batch["janus"] > 0.5))[known].float().mean(),
-            "size_mae_atoms": (read["n_atoms"] - batch["ln_n_atoms"].exp()).abs().mean(),
-            "composition_mae": (read["fraction_first"] - batch["fraction_first"]).abs().mean(),
+            "accuracy": right.masked_fill(batch["janus"].isnan(), float("nan")),
+            "size_mae_atoms": (read["n_atoms"] - batch["ln_n_atoms"].exp()).abs(),
+            "composition_mae": (read["fraction_first"] - batch["fraction_first"]).abs(),
         }
 
     def table(self, tested: "pd.DataFrame", read: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
