@@ -7,7 +7,9 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ import torch
 
 from alloyscope.cli import main
 from alloyscope.errors import ConfigError, ContractError, StoreError
+from alloyscope.learn.data import Images
 from alloyscope.learn.model import Learner
 from alloyscope.learn.task import Task
 from alloyscope.learn.tasks import TASKS
@@ -88,7 +91,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 
 def history(out: Path) -> pd.DataFrame:
-    return pd.read_csv(out / "metrics.csv").drop(columns="seconds")
+    return pd.read_csv(out / "metrics.csv").drop(columns=["seconds", "images_per_s", "wait_share"])
 
 
 def test_killed_after_one_epoch_equals_two_in_one_go(dataset, tmp_path, monkeypatch):
@@ -123,6 +126,23 @@ def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path
     for name in ("last.ckpt", "best.ckpt"):
         assert_same_weights(straight / name, preempted / name)
     pd.testing.assert_frame_equal(history(straight), history(preempted))
+
+
+def test_a_training_says_how_long_it_waits_for_images(dataset, tmp_path, monkeypatch, capsys):
+    slow_s, get = 0.02, Images.__getitem__
+
+    def slowly(self: Images, address: int) -> Any:
+        time.sleep(slow_s)
+        return get(self, address)
+
+    monkeypatch.setattr(Images, "__getitem__", slowly)
+    out = run(dataset, tmp_path / "out")
+    rows = pd.read_csv(out / "metrics.csv")
+    waited_per_image_s = rows["wait_share"] / rows["images_per_s"]
+    assert (waited_per_image_s >= slow_s).all()
+    assert (rows["wait_share"] < 1).all()
+    assert json.loads((out / "run.json").read_text())["wait_share_per_epoch"] == rows["wait_share"].tolist()
+    assert re.search(r"epoch 1 of 2, .* images/s, .*% of it waiting for images, .* left, ", capsys.readouterr().err)
 
 
 def test_two_trainings_of_one_seed_agree_and_of_two_seeds_differ(dataset, tmp_path):

@@ -25,7 +25,7 @@ from alloyscope.errors import ConfigError, StoreError
 from alloyscope.learn.data import ImageData, Released, read_released
 from alloyscope.learn.model import Card, Learner, make_trainer, new_learner, quiet_lightning
 from alloyscope.learn.networks import PIXEL_MULTIPLE
-from alloyscope.learn.task import Task
+from alloyscope.learn.task import Batch, Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.progress import log
@@ -33,6 +33,7 @@ from alloyscope.sections import parse_section
 from alloyscope.stages.arguments import add_device, add_section, content
 from alloyscope.store.atomic import digest, refused, write_json, write_text
 from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
+from alloyscope.wording import duration
 
 LAST, BEST, METRICS, RUN = "last.ckpt", "best.ckpt", "metrics.csv", "run.json"
 
@@ -45,13 +46,17 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class Keeper(Checkpoint):
-    """Keeps, after every epoch, a row of metrics and the best weights so far, and writes both into last.ckpt."""
+    """Keeps, after every epoch, a row of metrics and the best weights so far, and writes both into last.ckpt.
+
+    A row says how many training images an epoch took in a second, and which share of that time it waited for them.
+    """
 
     def __init__(self, folder: Path, task: str) -> None:
         self.folder, self.task = folder, task
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
-        self.started = time.perf_counter()
+        self.started = self.idle_since = time.perf_counter()
+        self.waited_s, self.images = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "best": self.best, "gpu": gpu()}
@@ -60,14 +65,27 @@ class Keeper(Checkpoint):
         self.rows, self.best = list(state_dict["rows"]), state_dict["best"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started = time.perf_counter()
+        self.started = self.idle_since = time.perf_counter()
+        self.waited_s, self.images = 0.0, 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        self.waited_s += time.perf_counter() - self.idle_since
+        self.images += len(batch["row"])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.idle_since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        trained_s = self.idle_since - self.started  # validation comes after it
         row: dict[str, float] = {
             "epoch": trainer.current_epoch,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(time.perf_counter() - self.started, 3),
+            "images_per_s": round(self.images / trained_s, 3),
+            "wait_share": round(self.waited_s / trained_s, 4),
             **values,
         }
         if not math.isfinite(values["train_loss"]):
@@ -81,8 +99,11 @@ class Keeper(Checkpoint):
             self.best = {"epoch": row["epoch"], "validation_loss": row["validation_loss"], "state_dict": weights}
         trainer.save_checkpoint(self.folder / LAST)
         write_text(self.folder / METRICS, metrics_csv(self.rows))
+        left = int(trainer.max_epochs or 0) - trainer.current_epoch - 1
         log(
             f"{self.task}: epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, {row['seconds']:.1f} s, "
+            f"{row['images_per_s']:.0f} images/s, {row['wait_share']:.1%} of it waiting for images, "
+            f"{duration(left * row['seconds'])} left, "
             + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
         )
 
@@ -234,6 +255,7 @@ def finish(out: Path, card: Card, released: Released, watch: Stopwatch) -> None:
             "best_epoch": best["epoch"],
             "parameters": sum(tensor.numel() for tensor in best["state_dict"].values()),
             "seconds_per_epoch": [row["seconds"] for row in rows],
+            "wait_share_per_epoch": [row.get("wait_share") for row in rows],
             "scaling": {
                 name: [centre, spread] for name, centre, spread in zip(card.record.scaled, card.centre, card.spread)
             },
