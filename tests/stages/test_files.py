@@ -129,9 +129,9 @@ def test_other_formats_are_read_from_their_beginning(tmp_path: Path):
         assert found == every[first:]
 
 
-@pytest.mark.parametrize("content", [b"\x1f\x8b damaged", gzip.compress(b"55\n" + bytes(9999))[:-20]])
-def test_a_damaged_compressed_file_is_refused(tmp_path: Path, content: bytes):
-    (tmp_path / "own.extxyz.gz").write_bytes(content)
+@pytest.mark.parametrize("kept", [2, 10, -20])
+def test_a_damaged_compressed_file_is_refused(tmp_path: Path, kept: int):
+    (tmp_path / "own.extxyz.gz").write_bytes(gzip.compress(b"55\n" + bytes(9999))[:kept])
     with pytest.raises(ConfigError, match=r"own\.extxyz\.gz cannot be read"):
         take(tmp_path / "out", [tmp_path / "own.extxyz.gz"], 1)
     assert not list((tmp_path / "out").glob("chunk*"))
