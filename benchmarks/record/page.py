@@ -16,7 +16,7 @@ PAGES = {  # title → names that belong there; the first that fits
 }
 HEADLINES = {  # what a reader looks for first, those that have been measured
     "hrtem_images_per_core_s": "HRTEM images a second on one core, exit wave to counts",
-    "hrtem_speed_same_grid": "exit waves: times faster than abTEM on the same grid",
+    "hrtem_speed_same_grid": "images: times faster than abTEM in the same square and slices",
     "hrtem_speed_equal_accuracy": "exit waves: times faster than abTEM at equal accuracy",
     "hrtem_error_of_beam": "error of an image on the default grid",
     "device_waves_per_s_256": "exit waves of 256² a second on a GPU",
