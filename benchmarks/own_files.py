@@ -16,6 +16,7 @@ from imaging_cases import PARTICLES
 
 from alloyscope.config.model import ParticlesSection
 from alloyscope.stages import files
+from alloyscope.store.frames import frame_starts
 from alloyscope.store.manifests import manifest_name
 
 CHUNK = 50
@@ -23,13 +24,12 @@ CHUNK = 50
 
 def reference_frames() -> list[bytes]:
     """Each frame of one part of the reference set, as text."""
-    lines = gzip.decompress((PARTICLES / "part-001.extxyz.gz").read_bytes()).splitlines(keepends=True)
-    frames, start = [], 0
-    while start < len(lines):
-        end = start + int(lines[start]) + 2
-        frames.append(b"".join(lines[start:end]))
-        start = end
-    return frames
+    text = gzip.decompress((PARTICLES / "part-001.extxyz.gz").read_bytes())
+    with tempfile.NamedTemporaryFile(suffix=".extxyz") as plain:
+        plain.write(text)
+        plain.flush()
+        starts = frame_starts(Path(plain.name))
+    return [text[start:end] for start, end in itertools.pairwise(starts)]
 
 
 def chunk_s(folder: Path, path: Path, chunk: int) -> float:

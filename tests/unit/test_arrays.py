@@ -76,18 +76,8 @@ def test_transmission(backend: Backend) -> None:
     np.testing.assert_allclose(backend.to_numpy(waves), expected, atol=2e-5)
 
 
-def test_roots_are_principal(backend: Backend) -> None:
-    values = complex_rows((3, 40))
-    np.testing.assert_allclose(backend.to_numpy(backend.root(on(backend, values))), np.sqrt(values), rtol=1e-4)
-
-
 @pytest.mark.parametrize("size", [8, 9])
-@pytest.mark.parametrize("compiled", [True, False])
-def test_the_sum_over_a_lattice_is_the_sum_over_its_atoms(
-    backend: Backend, size: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not compiled:
-        monkeypatch.setattr(arrays, "compiled_kernels", lambda: None)
+def test_the_sum_over_a_lattice_is_the_sum_over_its_atoms(backend: Backend, size: int) -> None:
     rng = np.random.default_rng(4)
     k = np.fft.fftfreq(size, 1 / size)
     low = np.arange(size // 2 + 1)

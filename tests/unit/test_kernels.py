@@ -52,13 +52,19 @@ def test_transpose_of_any_part(shape: tuple[int, int]) -> None:
 def test_numpy_does_the_same_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     wave, phase = waves(1, 12, 10), 0.5 * waves(1, 12, 10)
 
+    k2 = np.fft.fftfreq(8, 1 / 8)[:, None] ** 2 + np.fft.fftfreq(8, 1 / 8) ** 2
+    harmonics = [np.exp(-2j * np.pi * RNG.uniform(size=(1, 3, 1)) * np.arange(5)).astype(np.complex64) for _ in "xyxy"]
+    factor = (k2 < 16).astype(np.complex64)
+    species = [(*harmonics[:2], factor), (*harmonics[2:], 1j * factor)]
+
     def results() -> tuple[np.ndarray, ...]:
         after, total, out = wave.copy(), np.zeros(wave.shape, np.float32), np.zeros((1, 10, 12), np.complex64)
-        backend = NumpyBackend()
+        backend, lattice = NumpyBackend(), np.zeros((1, 8, 8), np.complex64)
+        backend.lattice_sum(species, lattice)
         backend.transmit(after, phase)
         backend.add_intensity(total, wave)
         backend.transpose(wave, out)
-        return after, total, out
+        return after, total, out, lattice, backend.unit_circle(wave.real)
 
     compiled = results()
     monkeypatch.setattr(arrays, "compiled_kernels", lambda: None)

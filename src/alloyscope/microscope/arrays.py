@@ -88,16 +88,6 @@ class Backend:
         result.imag[...] = self.xp.sin(angle)
         return result
 
-    def root(self, values: Array) -> Array:
-        """Principal square root of complex64 values; NumPy's own takes ten times as long."""
-        xp = self.xp
-        larger = xp.sqrt((abs(values) + abs(values.real)) / 2)
-        smaller = values.imag / (2 * larger)
-        result = self.empty(tuple(values.shape), "complex64")
-        result.real[...] = xp.where(values.real < 0, abs(smaller), larger)
-        result.imag[...] = xp.where(values.real < 0, xp.copysign(larger, values.imag), smaller)
-        return result
-
     def transpose(self, source: Array, out: Array) -> None:
         """Write the transposes of matrices (…, n, m) into `out`, shape (…, m, n), complex64."""
         out[...] = source.swapaxes(-1, -2)

@@ -256,7 +256,7 @@ def _interference(
     b_x, b_y = (2j * tilt + tilting * focus * axis for tilt, axis in ((tilt_x, x), (tilt_y, y)))
     determinant = n_xx * n_yy - n_xy**2
     exponent = (b_x**2 * n_yy - 2 * b_x * b_y * n_xy + b_y**2 * n_xx) / (4 * determinant)
-    linear = backend.unit_circle(exponent.imag) * xp.exp(exponent.real - focus**2) / backend.root(determinant)
+    linear = backend.unit_circle(exponent.imag) * xp.exp(exponent.real - focus**2) / xp.sqrt(determinant)
     return (focus, tilt_x, tilt_y), linear
 
 

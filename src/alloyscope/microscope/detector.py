@@ -105,10 +105,8 @@ def camera_image(
     if any(view.drift_A > 0 for view in views):
         response = response * drift_transfer(ky, kx, column("drift_A"), column("drift_angle_rad"), backend)
     power = column("mtf_c3") * (log_k - backend.xp.log(2 * column("mtf_c2")))
-    fallen = backend.xp.exp(
-        backend.xp.clip(power, None, 80.0)
-    )  # beyond that float32 has no number, and 1 / fallen is 0
-    response = response * _mtf_of(fallen, column("mtf_c1"))
+    # Beyond 80 float32 has no number, and the fraction of the MTF is 0.
+    response = response * _mtf_of(backend.xp.exp(backend.xp.clip(power, None, 80.0)), column("mtf_c1"))
     spectrum = backend.rfft2(intensity) * response * backend.asarray(_pixel_mean(size, field_A, pixels))
     # The camera cannot distinguish frequencies that differ by a multiple of `pixels`: along y they are summed; along x
     # one point in `fold` is kept, which does the same.

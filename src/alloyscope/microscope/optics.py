@@ -53,12 +53,6 @@ class Lens:
         return backend.asarray((k[None, :] + 1j * k[:, None]).astype(np.complex64))
 
 
-def column(values: Sequence[complex] | Sequence[float], dtype: str, backend: Backend) -> Array:
-    """One value per wave, shape (batch, 1)."""
-    single: NDArray[np.generic] = np.array(values, dtype)[:, None]
-    return backend.asarray(single)
-
-
 @dataclass(frozen=True)
 class Phase:
     """The aberration function χ of each wave and its derivatives by angle, float32, shapes (batch, …).
@@ -122,7 +116,7 @@ def flown_back(waves: Array, heights_A: Sequence[float], lens: Lens, backend: Ba
 
     Shapes are (batch, y, x), complex64; `waves` are not changed.
     """
-    phase = column([np.pi / lens.wavelength_A * height for height in heights_A], "float32", backend)[..., None]
+    phase = backend.asarray((np.pi / lens.wavelength_A * np.array(heights_A)[:, None, None]).astype(np.float32))
     return backend.ifft2(backend.fft2(1 * waves) * backend.xp.exp(1j * phase * abs(lens.angles(backend)) ** 2))
 
 
