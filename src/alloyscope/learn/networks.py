@@ -5,12 +5,17 @@ fringe is lost. Neither normalises its features, because the absolute contrast a
 signal; in a trial, a network with batch normalisation learnt nothing at doses below 1e3 e/Å².
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 PIXEL_MULTIPLE = 16  # the coarsest grid has a point per so many pixels along an edge
 CONTRAST_SCALE = 10.0  # turns a particle's contrast, about 3 % of the beam, into an input of order 1
+FIELD_PIXELS = 128  # edge of the field over which pooled features are means
+MAP_ATOMS = 10.0  # unit of the maps of atoms
+SUMMED = 6  # numbers beside the pooled features that the head gets
 
 
 def contrasts(image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
@@ -49,31 +54,70 @@ def down(channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels, 2 * channels, 2, stride=2)
 
 
+class Taught(NamedTuple):
+    """What a reading network gives in training, for n images.
+
+    Attributes:
+        numbers: The logit of Janus, scaled ln n_atoms and fraction of the first species, and the natural logarithms of
+            the scales of the latter two's errors, (n, 5).
+        maps: Projected atoms of either species in each cell, in units of MAP_ATOMS, (n, 2, y/8, x/8).
+    """
+
+    numbers: torch.Tensor
+    maps: torch.Tensor
+
+
 class ReadingNetwork(nn.Module):
-    """Residual network: image and electrons → ordering logit, scaled ln n_atoms and fraction of the first species.
+    """Residual network that first maps the atoms of either species in projection and then reads the whole particle.
+
+    The maps are taught with the maps of the structure, a number for each cell and not only three for an image, and are
+    summed for the head. In a trial of 48 000 images shown, they raised the accuracy of the order from 73 to 78 % and
+    lowered the error of the size from 77 to 60 atoms (docs/decisions/0020-reading-network.md).
 
     Args:
         width: Channels of the first level; they double at each of the two halvings of the grid.
+        blocks: Residual blocks of the three levels.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, blocks: tuple[int, int, int]) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            fold(4, width), Residual(width),
-            down(width), nn.ReLU(), Residual(2 * width),
-            down(2 * width), nn.ReLU(), Residual(4 * width),
-        )  # fmt: skip
-        self.head = nn.Sequential(nn.Linear(8 * width + 2, 4 * width), nn.ReLU(), nn.Linear(4 * width, 3))
+        middle, top = 2 * width, 4 * width
+        first, second, third = ([Residual(c) for _ in range(n)] for c, n in zip((width, middle, top), blocks))
+        self.lower = nn.Sequential(fold(4, width), *first, down(width), nn.ReLU(), *second)
+        self.upper = nn.Sequential(down(middle), nn.ReLU(), *third)
+        self.lateral = nn.Conv2d(top, middle, 1)
+        self.to_maps = nn.Sequential(nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(), nn.Conv2d(middle, 2, 1))
+        self.hidden = nn.Sequential(nn.Linear(2 * top + SUMMED, top), nn.ReLU())
+        self.head = nn.Linear(top, 5)
 
     def forward(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
-        """(n, 1, y, x) and (n,) → (n, 3)."""
-        features = self.body(contrasts(image, electrons))
+        """(n, 1, y, x) and (n,) → numbers, (n, 5)."""
+        return self.with_maps(image, electrons).numbers
+
+    def with_maps(self, image: torch.Tensor, electrons: torch.Tensor) -> Taught:
+        """(n, 1, y, x) and (n,) → numbers and maps."""
+        features, maps = self._seen(image, electrons)
+        return Taught(self.head(features), maps)
+
+    def features(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
+        """What the head reads from, (n, 4 width), to tell how like the training images an image is."""
+        return self._seen(image, electrons)[0]
+
+    def _seen(self, image: torch.Tensor, electrons: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        contrast = contrasts(image, electrons).contiguous(memory_format=torch.channels_last)
+        fine = self.lower(contrast)
+        coarse = self.upper(fine)
+        maps = F.softplus(self.to_maps(fine + F.interpolate(self.lateral(coarse), scale_factor=2.0)) - 3)
+        # Sums and not means over a field, so that a field with more vacuum around the particle reads the same.
+        field = image.shape[-1] * image.shape[-2] / FIELD_PIXELS**2
         # At low dose, the electrons scattered out of the image are the most stable measure of the particle's size.
-        missing = 100 * (image - 1).mean(dim=(1, 2, 3))
-        pooled = [features.mean(dim=(2, 3)), features.amax(dim=(2, 3))]
-        scalars = torch.stack([missing, electrons.log10()], dim=1)
-        out: torch.Tensor = self.head(torch.cat([*pooled, scalars], dim=1))
-        return out
+        missing = 100 * (image - 1).mean(dim=(1, 2, 3)) * field
+        atoms, squares = maps.sum(dim=(2, 3)), maps.square().sum(dim=(2, 3))
+        both = atoms.sum(dim=1) + 0.1
+        summed = [missing, electrons.log10(), both.log(), atoms[:, 1] / both, *(squares + 0.1).log().unbind(dim=1)]
+        pooled = [coarse.mean(dim=(2, 3)) * field, coarse.amax(dim=(2, 3))]
+        seen: torch.Tensor = self.hidden(torch.cat([*pooled, torch.stack(summed, dim=1)], dim=1))
+        return seen, maps
 
 
 class DenoisingNetwork(nn.Module):

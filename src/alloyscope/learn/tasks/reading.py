@@ -5,20 +5,29 @@ composition only.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from alloyscope.contracts import Ordering
 from alloyscope.errors import ContractError
 from alloyscope.learn.task import Batch, Block, Evaluated, Picture, Scale, Shown, Task
+from alloyscope.sections import LATER
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
+    from alloyscope.learn.networks import Taught
+
+Depth = Annotated[int, Field(ge=1)]
 ORDERINGS = ("core_shell", "janus")  # class 0, class 1
+ROUNDED = 0.3  # errors of the scaled numbers below which the cost is quadratic, above linear (Huber 1964)
+LN_SCALES = (-5.0, 3.0)  # of the scaled numbers
+LIKELIHOOD_WEIGHT = 0.1
+MAPS_WEIGHT = 0.1
 PER_PARTICLE = {  # how the predictions for a particle's views are combined
     "ordering": "first",
     "p_core_shell": "mean",
@@ -30,8 +39,13 @@ PER_PARTICLE = {  # how the predictions for a particle's views are combined
 
 
 class Reading(Task):
-    """The network's outputs are the logit of Janus, ln(number of atoms) and fraction of the first species, scaled."""
+    """The network's outputs are numbers of the particle and, to teach it, maps of its atoms (networks.Taught).
 
+    Attributes:
+        blocks: Residual blocks of the network's three levels.
+    """
+
+    reads = ("maps",)
     scaled = ("ln_n_atoms", "fraction")
     columns: ClassVar = {
         "ordering": "string",
@@ -63,10 +77,12 @@ class Reading(Task):
     does = "reads ordering, size and composition from a single noisy image"
     spelled = True
 
+    blocks: Annotated[tuple[Depth, Depth, Depth], LATER] = (1, 1, 1)
+
     def network(self) -> "nn.Module":
         from alloyscope.learn.networks import ReadingNetwork
 
-        return ReadingNetwork(self.width)
+        return ReadingNetwork(self.width, self.blocks)
 
     def labels(self, table: "pd.DataFrame") -> dict[str, NDArray[np.float32]]:
         """`janus` (1, 0, or NaN without either order), `ln_n_atoms`, `fraction_first`."""
@@ -99,28 +115,54 @@ class Reading(Task):
         spread[spread == 0] = 1.0  # a campaign with one size or one composition needs no scale
         return Scale(tuple(centre.tolist()), tuple(spread.tolist()))
 
-    def loss(self, output: "Tensor", batch: Batch, scale: Scale) -> "Tensor":
+    def taught(self, network: "nn.Module", batch: Batch) -> "Taught":
+        found: Taught = network.with_maps(batch["image"], batch["electrons"])  # type: ignore[operator]
+        return found
+
+    def loss(self, output: "Taught", batch: Batch, scale: Scale) -> "Tensor":
+        """Cross-entropy of the order, error of the numbers, Laplace likelihood of their scales, error of the maps.
+
+        The scales learn from the errors and do not change them, so that hard images count as much as easy ones.
+        """
         import torch
         from torch.nn import functional as F
 
+        numbers = output.numbers
         scalars = torch.stack([batch["ln_n_atoms"], batch["fraction_first"]], dim=1)
-        scaled = (scalars - output.new_tensor(scale.centre)) / output.new_tensor(scale.spread)
+        scaled = (scalars - numbers.new_tensor(scale.centre)) / numbers.new_tensor(scale.spread)
         known = ~batch["janus"].isnan()
-        costs = F.binary_cross_entropy_with_logits(output[known, 0], batch["janus"][known], reduction="none")
+        costs = F.binary_cross_entropy_with_logits(numbers[known, 0], batch["janus"][known], reduction="none")
         ordering = costs.sum() / known.sum().clamp_min(1)
-        return ordering + F.smooth_l1_loss(output[:, 1:], scaled, reduction="none").mean(dim=0).sum()
+        errors = F.smooth_l1_loss(numbers[:, 1:3], scaled, reduction="none", beta=ROUNDED).mean(dim=0).sum()
+        ln_scale = numbers[:, 3:].clamp(*LN_SCALES)
+        found = (numbers[:, 1:3] - scaled).detach().abs()
+        likelihood = (found * (-ln_scale).exp() + ln_scale).mean(dim=0).sum()
+        return ordering + errors + LIKELIHOOD_WEIGHT * likelihood + self._maps_loss(output.maps, batch)
+
+    def _maps_loss(self, maps: "Tensor", batch: Batch) -> "Tensor":
+        """Sum over the cells of the squared error of √(atoms), whose noise is alike in thick and thin cells."""
+        from alloyscope.learn.networks import MAP_ATOMS
+
+        truth = batch["maps"].to(maps.dtype) / MAP_ATOMS
+        error = (maps + 0.01).sqrt() - (truth + 0.01).sqrt()
+        return MAPS_WEIGHT * error.square().sum(dim=(1, 2, 3)).mean()
 
     def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
-        scalars = output[:, 1:] * output.new_tensor(scale.spread) + output.new_tensor(scale.centre)
+        """Probability of Janus, number of atoms, fraction, and Laplace scales of the errors of ln n_atoms and fraction."""
+        spread = output.new_tensor(scale.spread)
+        scalars = output[:, 1:3] * spread + output.new_tensor(scale.centre)
+        scales = output[:, 3:].clamp(*LN_SCALES).exp() * spread
         return {
             "p_janus": output[:, 0].sigmoid(),
             "n_atoms": scalars[:, 0].exp(),
             "fraction_first": scalars[:, 1].clamp(0, 1),
+            "ln_n_atoms_scale": scales[:, 0],
+            "fraction_first_scale": scales[:, 1],
         }
 
-    def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
+    def metrics(self, output: "Taught", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
         """The accuracy counts images with an order only."""
-        read = self.read(output, batch, scale)
+        read = self.read(output.numbers, batch, scale)
         right = ((read["p_janus"] > 0.5) == (batch["janus"] > 0.5)).float()
         return {
             "accuracy": right.masked_fill(batch["janus"].isnan(), float("nan")),
