@@ -21,9 +21,10 @@ from alloyscope.learn.data import Images
 from alloyscope.learn.model import Learner
 from alloyscope.learn.task import Task
 from alloyscope.learn.tasks import TASKS
+from alloyscope.learn.visits import Visit
 from alloyscope.microscope.settings import DetectorSection
 from alloyscope.stages import train
-from alloyscope.store.checkpoints import save_checkpoint
+from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
 from tests.stages.synthetic_images import alter, build
 from tests.waiting import wait_until
 
@@ -66,18 +67,25 @@ def command(dataset: Path, out: Path, settings: Task) -> list[str]:
     return [sys.executable, "-m", "alloyscope", "train", *flags]
 
 
-def run_until_killed(dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
-    whole = train.Keeper.on_train_epoch_end
+def run_until_killed(
+    dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, steps: int, settings: Task = SETTINGS, **options: int
+) -> None:
+    """Kill a training after so many steps; where an epoch ends, after its validation and checkpoint."""
 
-    def end(self, trainer, pl_module):
-        whole(self, trainer, pl_module)
-        if trainer.current_epoch + 1 == epochs:
-            raise InterruptedError("killed")
+    def killing(whole):
+        def end(self, trainer, *arguments):
+            whole(self, trainer, *arguments)
+            last = trainer.global_step % trainer.num_training_batches == 0
+            if trainer.global_step == steps and (not last or len(arguments) == 1):
+                raise InterruptedError("killed")
+
+        return end
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Keeper, "on_train_epoch_end", end)
+        for hook in ("on_train_batch_end", "on_train_epoch_end"):
+            patch.setattr(train.Keeper, hook, killing(getattr(train.Keeper, hook)))
         with pytest.raises(InterruptedError):
-            run(dataset, out)
+            run(dataset, out, settings, **options)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -97,7 +105,7 @@ def history(out: Path) -> pd.DataFrame:
 def test_killed_after_one_epoch_equals_two_in_one_go(dataset, tmp_path, monkeypatch):
     straight = run(dataset, tmp_path / "straight")
     killed = tmp_path / "killed"
-    run_until_killed(dataset, killed, monkeypatch, epochs=1)
+    run_until_killed(dataset, killed, monkeypatch, steps=2)
     assert not (killed / "run.json").exists()
     run(dataset, killed)
     for name in ("last.ckpt", "best.ckpt"):
@@ -106,13 +114,28 @@ def test_killed_after_one_epoch_equals_two_in_one_go(dataset, tmp_path, monkeypa
     assert history(killed)["epoch"].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(("killed_at", "lost"), [(3, 1), (7, 0), (8, 1)], ids=["first epoch", "second", "later"])
+def test_killed_in_the_middle_of_an_epoch_equals_one_go(dataset, tmp_path, monkeypatch, killed_at, lost):
+    """18 images in batches of 4 are 5 steps an epoch; checkpoints come after 2 and 4 of them, and at its end."""
+    settings = SETTINGS.model_copy(update={"batch_size": 4})
+    straight, killed = run(dataset, tmp_path / "straight", settings), tmp_path / "killed"
+    run_until_killed(dataset, killed, monkeypatch, killed_at, settings, checkpoint_steps=2)
+    assert load_checkpoint(killed / "last.ckpt")["global_step"] == killed_at - lost
+    run(dataset, killed, settings)
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_same_weights(straight / name, killed / name)
+    pd.testing.assert_frame_equal(history(straight), history(killed))
+    images = pd.read_csv(killed / "metrics.csv").eval("images_per_s * seconds")
+    assert (images >= 5 * 4).all()  # the seconds of validation come on top
+
+
 def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path):
     """Preemption as SLURM does it; the step must not end with exit code 0, which Lightning would give it."""
-    settings = SETTINGS.model_copy(update={"epochs": 12})
+    settings = SETTINGS.model_copy(update={"visits": 12 * 32})  # one epoch of 24 steps
     straight, preempted = run(dataset, tmp_path / "straight", settings), tmp_path / "preempted"
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     words = command(dataset, preempted, settings)
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=one_thread)
+    process = subprocess.Popen([*words, "--checkpoint-steps", "3"], stderr=subprocess.PIPE, text=True, env=one_thread)
     wait_until((preempted / "last.ckpt").exists, process, "checkpoint", pause_s=0.01)
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=600)[1]
@@ -120,9 +143,9 @@ def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path
     ended = re.search(r"reading: ended by SIGTERM in epoch (\d+); run snakemake again to resume there\n$", errors)
     assert ended, errors
     assert not (preempted / "run.json").exists()
+    assert 3 <= load_checkpoint(preempted / "last.ckpt")["global_step"] < 24
     again = subprocess.run(words, check=True, capture_output=True, text=True, env=one_thread)
-    # no epoch that had ended is trained again
-    assert re.search(r"epoch (\d+) of 12", again.stderr)[1] == ended[1]
+    assert "epoch 1 of 1" in again.stderr
     for name in ("last.ckpt", "best.ckpt"):
         assert_same_weights(straight / name, preempted / name)
     pd.testing.assert_frame_equal(history(straight), history(preempted))
@@ -131,9 +154,9 @@ def test_preempted_with_sigterm_goes_on_and_equals_undisturbed(dataset, tmp_path
 def test_a_training_says_how_long_it_waits_for_images(dataset, tmp_path, monkeypatch, capsys):
     slow_s, get = 0.02, Images.__getitem__
 
-    def slowly(self: Images, address: int) -> Any:
-        time.sleep(slow_s)
-        return get(self, address)
+    def slowly(self: Images, visit: Visit) -> Any:
+        time.sleep(slow_s * len(visit.places))
+        return get(self, visit)
 
     monkeypatch.setattr(Images, "__getitem__", slowly)
     out = run(dataset, tmp_path / "out")
@@ -214,7 +237,7 @@ def test_account_counts_valid_images_by_split(dataset, tmp_path):
 def test_resumed_with_worker_processes_equals_two_epochs_in_one_go_without(dataset, tmp_path, monkeypatch):
     straight = run(dataset, tmp_path / "straight")
     killed = tmp_path / "killed"
-    run_until_killed(dataset, killed, monkeypatch, epochs=1)
+    run_until_killed(dataset, killed, monkeypatch, steps=2)
     run(dataset, killed, loader_workers=1)
     assert_same_weights(straight / "last.ckpt", killed / "last.ckpt")
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from alloyscope.errors import ContractError
-from alloyscope.learn.background import background
+from alloyscope.learn.background import CLIP, NORMAL, background, backgrounds
 from alloyscope.learn.data import in_units_of_background
 
 EDGE = 128
@@ -41,6 +42,37 @@ def test_particle_is_no_background(radius, centre, electrons, error):
     found = background(image)
     assert found.level == pytest.approx(electrons, rel=error)
     assert found.electrons == pytest.approx(electrons, rel=0.1)
+
+
+def by_numpy(image: np.ndarray) -> tuple[float, float]:
+    """Level and noise of an image of 128² pixels, found with NumPy and SciPy."""
+    blocks = image.astype(np.float64).reshape(32, 4, 32, 4)
+    means, variances = blocks.mean(axis=(1, 3)), blocks.var(axis=(1, 3), ddof=1)
+    smooth = gaussian_filter(means, 2.0)
+    rim = np.ones((32, 32), bool)
+    rim[4:-4, 4:-4] = False
+    level = np.median(smooth[rim])
+    near = CLIP * NORMAL * np.median(abs(smooth[rim] - level))
+    for _ in range(10):
+        kept = abs(smooth - level) <= near
+        level = means[kept].mean()
+    return level, np.sqrt(variances[kept].mean())
+
+
+def test_a_batch_has_the_backgrounds_of_its_images():
+    """Vacuum, particles in the middle and in a corner, a film that fills the image, from few to many electrons."""
+    rng = np.random.default_rng(6)
+    texture = gaussian_filter(rng.standard_normal((EDGE, EDGE)), 2, mode="wrap")
+    clean = (np.ones((EDGE, EDGE)), disc(37, (64, 64), 0.04), disc(37, (95, 95), 0.1), 0.93 + 0.2 * texture)
+    images = np.stack([rng.poisson(dose * image) for image in clean for dose in (5.0, 200.0, 20_000.0)])
+    wanted = np.array([by_numpy(image) for image in images]).T
+    exact = backgrounds(torch.from_numpy(images.astype(np.float64)))
+    np.testing.assert_allclose(torch.stack(exact), wanted, rtol=1e-12)
+    # In float32 a block at the edge of being near may fall to the other side.
+    np.testing.assert_allclose(torch.stack(backgrounds(torch.from_numpy(images).float())), wanted, rtol=1e-3)
+    one = background(images[4])
+    assert (one.level, one.noise) == pytest.approx(wanted[:, 4], rel=1e-12)
+    assert exact.electrons[4].item() == pytest.approx(one.electrons)
 
 
 def test_film_that_fills_the_image_is_the_background():

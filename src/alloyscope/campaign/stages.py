@@ -174,7 +174,7 @@ STAGES: dict[str, Stage] = {
             beside=("hrtem/images.parquet",),
         ),
         Stage(
-            *("train", "run", "training/{task}/{run}/run.json", 2),
+            *("train", "run", "training/{task}/{run}/run.json", 3),
             made_from=_section("detector"),  # the rule adds the section of the task
             after=("dataset",),
         ),

@@ -1,6 +1,6 @@
 """Images for networks: the rows of a split of images.parquet, and their images in the arrays."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from alloyscope.contracts import Split
 from alloyscope.errors import ContractError, StoreError
-from alloyscope.ids import draw_value, rng_for
+from alloyscope.ids import rng_for
 from alloyscope.learn.background import background
-from alloyscope.learn.task import Batch, Task
-from alloyscope.microscope.detector import expose
+from alloyscope.learn.exposure import drawn_cameras
+from alloyscope.learn.preparation import Raw, prepared
+from alloyscope.learn.task import CELLS, Batch, Task
+from alloyscope.learn.visits import Schedule, StoredVisits, TrainingVisits, Visit, stored
 from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.store.atomic import read_json
 from alloyscope.store.images import CLEAN, COUNTS, Stack
@@ -120,14 +122,10 @@ def in_units_of_background(image: NDArray[Any], offset: float = 0.0) -> tuple[ND
     return (signal / found.level).astype(np.float32), found.electrons
 
 
-def turned(image: NDArray[Any], symmetry: int) -> NDArray[Any]:
-    """Apply one of the 8 symmetries of the square, without interpolation: quarter turns 0–3, then the same mirrored."""
-    quarter_turns = np.rot90(image, symmetry % 4, axes=(-2, -1))
-    return quarter_turns[..., ::-1] if symmetry >= 4 else quarter_turns
+class Images(Dataset[Raw]):
+    """Images of one split, which are gathered a batch at a time; `prepared` makes of them what a network sees.
 
-
-class Images(Dataset[Batch]):
-    """Images of one split. An address is `epoch · length + place`; it alone determines turn, dose and noise of a visit.
+    The step of a visit alone determines its turns, doses and noise.
 
     Args:
         released: The image set.
@@ -135,8 +133,8 @@ class Images(Dataset[Batch]):
         task: The task, which defines what a batch holds beside the noisy image.
         detector: Offset, gain and, for fresh noise, dose and readout.
         seed: Training seed; with None, images are as stored, neither turned nor exposed again.
-        redraw_noise: Whether each visit draws a fresh dose, noise, and errors of the camera's gain and offset.
         preload: Whether to hold the split in memory.
+        maps: Projected maps of the split's images, (n, species, CELLS, CELLS) float16, if the task reads them.
     """
 
     def __init__(
@@ -147,111 +145,110 @@ class Images(Dataset[Batch]):
         detector: DetectorSection,
         *,
         seed: int | None = None,
-        redraw_noise: bool = False,
         preload: bool = False,
+        maps: NDArray[np.float16] | None = None,
     ) -> None:
         table = released.rows(split)
         self.rows = table["image"].to_numpy(dtype=np.int64)
-        self.doses = table["dose_e_per_A2"].to_numpy(dtype=np.float64)
         self.labels = task.labels(table)
-        self.task = task
-        self.pixel_size_A = released.pixel_size_A
-        self.detector, self.seed, self.redraw_noise = detector, seed, redraw_noise
+        self.task, self.detector, self.seed, self.maps = task, detector, seed, maps
+        self.pixels, self.pixel_size_A = int(released.counts.shape[-1]), released.pixel_size_A
+        doses = table["dose_e_per_A2"].to_numpy(dtype=np.float64)
+        self.vacuum_e = electrons_per_pixel(doses, self.pixel_size_A).astype(np.float32)
         self.mtf = table[list(MTF)].to_numpy(dtype=np.float64)
-        self._clean: Stack | NDArray[Any] = released.clean
-        self._counts: Stack | NDArray[Any] = released.counts
-        self._where = self.rows
+        self.centres = particle_centres(table, self.pixels, self.pixel_size_A) if self.crops else None
+        self.redrawn = seed is not None and task.images == "redrawn"
+        kinds = {"counts": not self.redrawn, "clean": self.redrawn or "clean" in task.reads}
+        self.stacks: dict[str, Stack | NDArray[Any]] = {
+            name: getattr(released, name) for name, needed in kinds.items() if needed
+        }
+        self.where = self.rows
         if preload:
-            self._clean = released.clean.read(self.rows)
-            self._counts = released.counts.read(self.rows)
-            self._where = np.arange(len(self.rows))
+            self.stacks = {name: read_rows(stack, self.rows) for name, stack in self.stacks.items()}
+            self.where = np.arange(len(self.rows))
+
+    @property
+    def crops(self) -> bool:
+        """Whether a training on these images shows crops of them."""
+        return self.seed is not None and self.task.crop_pixels is not None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, address: int) -> Batch:
-        epoch, place = divmod(int(address), len(self))
-        row, where, dose = int(self.rows[place]), int(self._where[place]), float(self.doses[place])
-        clean = np.asarray(self._clean[where], dtype=np.float32)
-        symmetry = 0
-        redrawn = None
-        if self.seed is not None:
-            rng = rng_for("redraw", self.seed, epoch, row)
-            symmetry = int(rng.integers(8))
-            if self.redraw_noise:
-                dose = draw_value(self.detector.dose_e_per_A2, rng)
-                redrawn = self._expose(clean, dose, place, rng)
-        counts = np.asarray(self._counts[where]) if redrawn is None else redrawn
-        own = self.task.normalised_by == "background"
-        try:
-            image, electrons = (
-                in_units_of_background(counts, self.detector.offset) if own else self._by_dose(counts, dose)
-            )
-        except ContractError as error:
-            raise ContractError(f"image {row}: {error}") from None
-        arrays = {"image": image}
-        if "clean" in self.task.reads:
-            arrays["clean"] = in_units_of_background(clean)[0] if own else clean
-        return {
-            **{name: torch.from_numpy(turned(array, symmetry).copy())[None] for name, array in arrays.items()},
-            "electrons": torch.tensor(electrons, dtype=torch.float32),
-            "row": torch.tensor(row),
-            **{name: torch.tensor(values[place]) for name, values in self.labels.items()},
-        }
+    def __getitem__(self, visit: Visit) -> Raw:
+        """Gather this process's images of a visit."""
+        fresh = {} if self.seed is None else self._drawn(visit, self.seed)
+        places = visit.places[visit.mine]
+        arrays = {name: read_rows(stack, self.where[places]) for name, stack in self.stacks.items()}
+        if self.maps is not None:
+            arrays["maps"] = self.maps[places]
+        arrays |= {"row": self.rows[places], "vacuum_e": self.vacuum_e[places]}
+        arrays |= {name: values[places] for name, values in self.labels.items()}
+        return {**{name: torch.from_numpy(array) for name, array in arrays.items()}, **fresh}
 
-    def _by_dose(self, counts: NDArray[Any], dose_e_per_A2: float) -> tuple[NDArray[np.float32], float]:
-        image = normalise(counts, dose_e_per_A2, self.pixel_size_A, self.detector)
-        return image, electrons_per_pixel(dose_e_per_A2, self.pixel_size_A)
+    def shown(self, places: list[int]) -> Batch:
+        """The batch of these places of the split, as stored."""
+        return prepared(self[stored(np.array(places))], self.task, self.detector)
 
-    def _expose(
-        self, clean: NDArray[np.float32], dose_e_per_A2: float, place: int, rng: np.random.Generator
-    ) -> NDArray[np.uint16]:
-        """Expose an image with a camera whose gain and offset are not quite those of `detector`."""
-        c1, c2, c3 = self.mtf[place].tolist()
-        readout_e = draw_value(self.detector.readout_e, rng)
-        gains = self.detector.gain_map_rms
-        gain_map_rms = draw_value(gains, rng) if gains else 0.0
-        gain, offset = self.detector.gain, self.detector.offset
-        vacuum = gain * electrons_per_pixel(dose_e_per_A2, self.pixel_size_A)
-        errors = {
-            "gain": gain * draw_value(self.task.gain_error, rng),
-            "offset": offset + vacuum * draw_value(self.task.offset_error, rng),
-        }
-        return expose(
-            clean,
-            dose_e_per_A2=dose_e_per_A2,
-            readout_e=readout_e,
-            gain_map_rms=gain_map_rms,
-            mtf_parameters=(c1, c2, c3),
-            pixel_size_A=self.pixel_size_A,
-            detector=self.detector.model_copy(update=errors),
-            rng=rng,
-        )
+    def _drawn(self, visit: Visit, seed: int) -> dict[str, Any]:
+        """What is drawn for a visit. All processes draw the same for the whole batch, and keep their share."""
+        rng, places, mine = rng_for("redraw", seed, visit.step), visit.places, visit.mine
+        # The order of the images is random; therefore neighbours may have the same symmetry.
+        turns = np.repeat(np.arange(8), rng.multinomial(len(places), [1 / 8] * 8))[mine]
+        found: dict[str, Any] = {"turns": np.bincount(turns, minlength=8).tolist()}
+        if self.redrawn:
+            found["noise_seed"] = int(rng.integers(2**62)) + visit.share[0]
+            errors = (self.task.gain_error, self.task.offset_error)
+            cameras = drawn_cameras(self.detector, *errors, self.pixel_size_A, self.mtf[places], rng)
+            found["cameras"] = type(cameras)(*(values[mine] for values in cameras))
+        if visit.cropped and self.crops:
+            assert self.centres is not None
+            found |= self._corners(self.centres[places], rng, mine)
+        return found
+
+    def _corners(self, centres: NDArray[np.float64], rng: np.random.Generator, mine: slice) -> dict[str, Any]:
+        """Corners of crops around the particles, at most a cell of the maps beside their centres."""
+        assert self.task.crop_pixels is not None
+        cell, size = self.pixels // CELLS, self.task.crop_pixels
+        wished = (centres - size / 2) / cell + rng.uniform(-1, 1, centres.shape)
+        corners = cell * np.clip(np.rint(wished), 0, (self.pixels - size) // cell).astype(int)
+        return {"crop_pixels": size, "corners": [tuple(corner) for corner in corners[mine].tolist()]}
 
 
-class Visits(Sampler[int]):
-    """Addresses of one epoch, in an order that depends only on seed and epoch.
+def particle_centres(table: pd.DataFrame, pixels: int, pixel_size_A: float) -> NDArray[np.float64]:
+    """Row and column of the particles' centres in their images, (n, 2); a pixel reaches from its number to the next.
 
-    Lightning calls `set_epoch`. But in the first epoch of a resumed training it does so only after worker processes
-    have asked for their first batches; therefore the argument `epoch` exists.
+    Raises:
+        ContractError: the table does not tell the shifts of the particles.
     """
+    columns = ["shift_y_A", "shift_x_A"]
+    if lacking := [name for name in columns if name not in table]:
+        raise ContractError(f"images.parquet must have {lacking} to crop images around the particles")
+    return pixels / 2 + table[columns].to_numpy(dtype=np.float64) / pixel_size_A
 
-    def __init__(self, length: int, seed: int, epoch: int = 0) -> None:
-        self.length, self.seed, self.epoch = length, seed, epoch
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+def read_rows(stack: Stack | NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Images of the rows of a stack, on disk or in memory, (n, y, x)."""
+    return stack.read(rows) if isinstance(stack, Stack) else np.asarray(stack[rows])
 
-    def __len__(self) -> int:
-        return self.length
 
-    def __iter__(self) -> Iterator[int]:
-        order = rng_for("order", self.seed, self.epoch).permutation(self.length)
-        return iter((self.epoch * self.length + order).tolist())
+def _as_gathered(raw: Raw) -> Raw:
+    return raw
 
 
 class ImageData(LightningDataModule):
-    """Loaders of the splits for training, validation and test; the calibration split is not used here."""
+    """Loaders of the splits. A loader gathers batches, which the learner prepares on its device.
+
+    Args:
+        released: The image set.
+        task: The task.
+        detector: Distributions of dose and camera parameters.
+        seed: Training seed.
+        loader_workers: Number of processes that read images.
+        first_step: The step with which a resumed training goes on.
+        device: Device that trains.
+        maps: Projected maps of every split that training needs, if the task reads them.
+    """
 
     def __init__(
         self,
@@ -261,16 +258,23 @@ class ImageData(LightningDataModule):
         *,
         seed: int = 0,
         loader_workers: int = 0,
-        first_epoch: int = 0,
+        first_step: int = 0,
         device: Device = "auto",
+        maps: Mapping[Split, NDArray[np.float16]] | None = None,
     ) -> None:
         super().__init__()
         self.pinned = device != "cpu" and torch.cuda.is_available()
-        self.released, self.task, self.detector = released, task, detector
-        self.seed, self.loader_workers, self.first_epoch = seed, loader_workers, first_epoch
+        self.released, self.task, self.detector, self.maps = released, task, detector, maps or {}
+        self.seed, self.loader_workers, self.first_step = seed, loader_workers, first_step
+        self.schedule = Schedule.of(task, len(released.rows("train")), seed)
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Number of this process, and of all processes that train together."""
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def images(self, split: Split) -> Images:
-        training = split == "train"
         pixels = int(np.prod(self.released.counts.shape[1:]))
         small = 4 * pixels * len(self.released.rows(split)) < PRELOAD_BYTES  # two arrays with two bytes per pixel
         return Images(
@@ -278,17 +282,25 @@ class ImageData(LightningDataModule):
             split,
             self.task,
             self.detector,
-            seed=self.seed if training else None,
-            redraw_noise=training and self.task.redraw_noise,
+            seed=self.seed if split == "train" else None,
             preload=small and self.loader_workers == 0,  # each worker would get its own copy
+            maps=self.maps.get(split),
         )
 
-    def loader(self, split: Split) -> DataLoader[Batch]:
+    def loader(self, split: Split) -> DataLoader[Raw]:
+        """Batches of a split: for training by the schedule, otherwise in the order of the table, as stored."""
         images = self.images(split)
+        training = split == "train"
+        visits: TrainingVisits | StoredVisits = (
+            TrainingVisits(self.schedule, self.first_step, self.share)
+            if training
+            else StoredVisits(len(images), self.task.batch_size, self.share)
+        )
         return DataLoader(
             images,
-            batch_size=self.task.batch_size,
-            sampler=Visits(len(images), self.seed, self.first_epoch) if split == "train" else None,
+            batch_size=None,
+            sampler=visits,
+            collate_fn=_as_gathered,
             num_workers=self.loader_workers,
             # The threads of zarr do not survive a fork.
             multiprocessing_context="forkserver" if self.loader_workers else None,
@@ -296,11 +308,11 @@ class ImageData(LightningDataModule):
             pin_memory=self.pinned,
         )
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Raw]:
         return self.loader("train")
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Raw]:
         return self.loader("validation")
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> DataLoader[Raw]:
         return self.loader("test")

@@ -15,10 +15,11 @@ from pytorch_lightning import LightningModule, Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
 from alloyscope.ids import seed_for
+from alloyscope.learn.preparation import prepared
 from alloyscope.learn.task import Batch, Scale, Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope import gpu
-from alloyscope.microscope.settings import Device
+from alloyscope.microscope.settings import DetectorSection, Device
 
 WARM_UP = 0.1  # share of all optimiser steps over which the learning rate rises
 BEFORE = {"normalised_by": "dose"}  # settings of a checkpoint that is older than these keys
@@ -66,6 +67,7 @@ class Learner(LightningModule):
         self.card = Card(**card)
         self.task = self.card.record
         self.scale = Scale(self.card.centre, self.card.spread)
+        self.detector = DetectorSection.model_validate(self.card.detector)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(f"network-{self.card.task}", self.card.seed))
             self.network = self.task.network()
@@ -74,10 +76,12 @@ class Learner(LightningModule):
         out: torch.Tensor = self.network(image, electrons)
         return out
 
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Prepare what the loader has gathered; a batch that holds images is ready."""
+        return batch if "image" in batch else prepared(batch, self.task, self.detector)
+
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        loss = self.task.loss(self(batch["image"], batch["electrons"]), batch, self.scale)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
-        return loss
+        return self.task.loss(self(batch["image"], batch["electrons"]), batch, self.scale)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         output = self(batch["image"], batch["electrons"])
@@ -131,6 +135,10 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # The config sets the number of workers that read images (training.loader_workers).
             warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
+            # The learner prepares batches, also where no data module is at hand.
+            warnings.filterwarnings("ignore", message=r"You have overridden `on_after_batch_transfer` in")
+            # The sampler goes on with the right batch (learn/visits.py).
+            warnings.filterwarnings("ignore", message=r"You're resuming from a checkpoint that ended before the epoch")
             # A job is one process, with or without SLURM; Lightning looks for srun in spite of the plugin below.
             warnings.filterwarnings("ignore", message=r"The `srun` command is available")
             # Lightning 2.6 uses a class that torch 2.13 declares deprecated.

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from alloyscope.sections import LATER, Draw, LogUniform, Positive, PositiveDraw, Section
+from alloyscope.sections import LATER, Draw, Fraction, LogUniform, Positive, PositiveDraw, Section
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
+CELLS = 16  # cells of a projected map along an edge of the field
 Batch = Mapping[str, "Tensor"]  # arrays of n images, or of one without the leading axis; see `Task`
+
+
+Images = Literal["stored", "redrawn"]
 
 
 class Scale(NamedTuple):
@@ -106,6 +110,8 @@ class Block:
 class Task(Section, ABC):
     """A task that a network learns. Each module of learn/tasks/ holds one; its fields are section `training.<name>`.
 
+    In training, `images` come as they are stored, or noise, dose and errors of the camera are drawn anew at each visit.
+
     The network gets the noisy image and a measure of its noise. A batch holds, by name:
         image: Noisy intensity in units of the image's own background (vacuum, or film if it fills the image), or, with
             normalised_by `dose`, of the incident beam, (n, 1, y, x).
@@ -113,10 +119,12 @@ class Task(Section, ABC):
         row: Row of the image in the arrays, (n,).
         clean: Expected intensity in units of its own background, or of the incident beam, with the shape of `image`,
             if it is among `reads`.
+        maps: Projected atoms of either species in each cell of the field, (n, 2, CELLS, CELLS), if they are among
+            `reads`; only in training and validation. They are turned and cropped as the image is.
         …: The task's labels, (n,) each.
 
     Attributes:
-        reads: Arrays beside the noisy image that a batch must hold.
+        reads: Arrays beside the noisy image that a batch must hold: "clean", "maps".
         scaled: Names of the labels that `scale` standardises, for the account of a training.
         columns: Columns of predictions.parquet beside those that identify the image, with pandas dtypes.
         shown: Scores that the log and the report show.
@@ -140,11 +148,31 @@ class Task(Section, ABC):
     batch_size: int = Field(64, ge=1)
     learning_rate: Positive = 1e-3
     width: int = Field(32, ge=4)  # channels of the first level
-    redraw_noise: bool = True  # draw a fresh dose, noise and camera errors at each visit of a training image
+    images: Images = "redrawn"  # how training images come to a network; see `Task`
     # background: an image in units of its own background (docs/decisions/0013); dose: the dose must be known
     normalised_by: Annotated[Literal["background", "dose"], LATER] = "background"
     gain_error: Annotated[PositiveDraw, LATER] = LogUniform(log_uniform=(0.9, 1.1))  # factor on the camera's gain
     offset_error: Annotated[Draw, LATER] = (-0.02, 0.02)  # of the camera's offset, as a share of the vacuum's counts
+    # images that a training shows, a repeated one counted each time; takes the place of `epochs`
+    visits: Annotated[int | None, LATER] = Field(None, ge=1)
+    # edge of crops around the particles, which a training shows until it comes to its last part, `full_share`
+    crop_pixels: Annotated[int | None, LATER] = Field(None, ge=CELLS, multiple_of=CELLS)
+    full_share: Annotated[Fraction, LATER] = 0.3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _redraw_noise(cls, content: Any) -> Any:
+        """Read the key `redraw_noise` of earlier versions, which is `images: redrawn` or `images: stored`."""
+        if not isinstance(content, Mapping) or "redraw_noise" not in content:
+            return content
+        content = dict(content)
+        earlier = content.pop("redraw_noise")
+        if not isinstance(earlier, bool) or "images" in content:
+            raise ValueError(
+                f"redraw_noise is the earlier name of `images`: true is `redrawn`, false is `stored`; got {earlier!r}"
+                + (" beside `images`; remove it" if "images" in content else "")
+            )
+        return content | {"images": "redrawn" if earlier else "stored"}
 
     @classmethod
     def name(cls) -> str:

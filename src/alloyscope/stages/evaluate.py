@@ -112,11 +112,8 @@ def example_places(tested: pd.DataFrame, count: int) -> list[int]:
 
 def write_examples(path: Path, learner: Learner, data: ImageData, places: list[int]) -> None:
     """Write the arrays noisy, truth and denoised, shape (n, y, x), and their image rows, for the report."""
-    images = data.images("test")
-    items = [images[place] for place in places]
-    noisy, truth, electrons, rows = (
-        torch.stack([item[name] for item in items]) for name in ("image", "clean", "electrons", "row")
-    )
+    shown = data.images("test").shown(places)
+    noisy, truth, electrons, rows = (shown[name] for name in ("image", "clean", "electrons", "row"))
     learner.eval().cpu()
     with torch.inference_mode():
         denoised = learner(noisy, electrons)

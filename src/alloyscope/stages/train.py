@@ -1,8 +1,9 @@
-"""Train the network of one task; a killed training resumes after its last complete epoch.
+"""Train the network of one task; a killed training resumes after its last checkpoint, in the middle of an epoch too.
 
 Reads the released image set (dataset.json with images.parquet and images.zarr beside it). Trains on the training split
-and keeps the weights with the lowest loss on the validation split. Writes into --out: last.ckpt after every epoch (all
-that is needed to resume), best.ckpt (weights), metrics.csv (one row per epoch) and, last, run.json.
+and keeps the weights with the lowest loss on the validation split. Writes into --out: last.ckpt after every epoch
+and so many steps (all that is needed to resume), best.ckpt (weights), metrics.csv (one row per epoch) and, last,
+run.json.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -25,7 +27,7 @@ from alloyscope.errors import ConfigError, StoreError
 from alloyscope.learn.data import ImageData, Released, read_released
 from alloyscope.learn.model import Card, Learner, make_trainer, new_learner, quiet_lightning
 from alloyscope.learn.networks import PIXEL_MULTIPLE
-from alloyscope.learn.task import Batch, Task
+from alloyscope.learn.task import CELLS, Batch, Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.progress import log
@@ -36,6 +38,8 @@ from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
 from alloyscope.wording import duration
 
 LAST, BEST, METRICS, RUN = "last.ckpt", "best.ckpt", "metrics.csv", "run.json"
+CHECKPOINT_STEPS = 200
+STEEPEST = 5.0  # norm to which a steeper gradient is scaled down
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -48,25 +52,41 @@ class WholeFiles(TorchCheckpointIO):
 class Keeper(Checkpoint):
     """Keeps, after every epoch, a row of metrics and the best weights so far, and writes both into last.ckpt.
 
-    A row says how many training images an epoch took in a second, and which share of that time it waited for them.
+    A row says how many training images an epoch took in a second, and which share of that time it waited for them;
+    preparing them on the training device counts as waiting. Within an epoch, last.ckpt is written after every
+    `checkpoint_steps` steps, and before the end by SIGTERM.
     """
 
-    def __init__(self, folder: Path, task: str) -> None:
-        self.folder, self.task = folder, task
+    def __init__(self, folder: Path, task: str, checkpoint_steps: int) -> None:
+        self.folder, self.task, self.checkpoint_steps = folder, task, checkpoint_steps
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin an epoch."""
         self.started = self.idle_since = time.perf_counter()
-        self.waited_s, self.images = 0.0, 0
+        self.earlier_s = self.waited_s = 0.0  # earlier: of the epoch, before this process
+        self.images, self.loss = 0, torch.zeros((), dtype=torch.float64)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "best": self.best, "gpu": gpu()}
+        epoch = {
+            "earlier_s": self.earlier_s + time.perf_counter() - self.started,
+            "waited_s": self.waited_s,
+            "images": self.images,
+            "loss": self.loss.cpu(),
+        }
+        return {"rows": self.rows, "best": self.best, "gpu": gpu(), "epoch": epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.best = list(state_dict["rows"]), state_dict["best"]
+        vars(self).update(state_dict["epoch"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = self.idle_since = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started = self.idle_since = time.perf_counter()
-        self.waited_s, self.images = 0.0, 0
+        self.begin()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self.waited_s += time.perf_counter() - self.idle_since
@@ -75,15 +95,22 @@ class Keeper(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        loss = outputs["loss"].detach().double()
+        self.loss = self.loss.to(loss.device) + loss * len(batch["row"])
+        done = batch_idx + 1
+        last = done == trainer.num_training_batches  # its checkpoint comes after the validation
+        if not last and (done % self.checkpoint_steps == 0 or trainer.received_sigterm):
+            trainer.save_checkpoint(self.folder / LAST)
         self.idle_since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        trained_s = self.idle_since - self.started  # validation comes after it
+        values = {"train_loss": float(self.loss) / self.images, **values}
+        trained_s = self.earlier_s + self.idle_since - self.started  # validation comes after it
         row: dict[str, float] = {
             "epoch": trainer.current_epoch,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            "seconds": round(time.perf_counter() - self.started, 3),
+            "seconds": round(self.earlier_s + time.perf_counter() - self.started, 3),
             "images_per_s": round(self.images / trained_s, 3),
             "wait_share": round(self.waited_s / trained_s, 4),
             **values,
@@ -148,13 +175,15 @@ def make_card(seed: int, task: Task, detector: DetectorSection, data: ImageData,
     )
 
 
-def fit(learner: Learner, data: ImageData, out: Path, resume: bool, device: Device) -> None:
+def fit(learner: Learner, data: ImageData, out: Path, *, resume: bool, device: Device, checkpoint_steps: int) -> None:
+    """Train from the last checkpoint, or from the beginning, to the end."""
     with quiet_lightning():
         trainer = make_trainer(
             device,
-            max_epochs=learner.task.epochs,
+            max_epochs=data.schedule.epochs,
+            gradient_clip_val=STEEPEST,
             enable_checkpointing=True,
-            callbacks=[Keeper(out, learner.card.task)],
+            callbacks=[Keeper(out, learner.card.task, checkpoint_steps)],
             plugins=[WholeFiles()],
         )
         try:
@@ -164,6 +193,22 @@ def fit(learner: Learner, data: ImageData, out: Path, resume: bool, device: Devi
             epoch = trainer.current_epoch + 1
             log(f"{learner.card.task}: ended by SIGTERM in epoch {epoch}; run snakemake again to resume there")
             raise SystemExit(128 + signal.SIGTERM) from None
+
+
+def check_pixels(task: Task, shape: tuple[int, ...]) -> None:
+    """Check that images of this shape fit the networks, and crops the images.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if any(edge % PIXEL_MULTIPLE for edge in shape):
+        raise ConfigError(f"imaging.pixels must be a multiple of {PIXEL_MULTIPLE} to train on; got {shape}")
+    size, cell = task.crop_pixels, shape[0] // CELLS
+    if size is not None and (size > shape[0] or size % cell):
+        raise ConfigError(
+            f"training.{task.name()}.crop_pixels must be at most imaging.pixels, {shape[0]}, and a multiple of {cell}, "
+            f"a sixteenth of them; got {size}"
+        )
 
 
 def clear(out: Path) -> None:
@@ -184,6 +229,7 @@ def run(
     detector: DetectorSection,
     loader_workers: int,
     out: Path,
+    checkpoint_steps: int = CHECKPOINT_STEPS,
     device: Device | None = None,
 ) -> None:
     """Train one network.
@@ -196,6 +242,7 @@ def run(
         detector: Distributions of dose and camera parameters, for fresh noise.
         loader_workers: Number of processes that read images.
         out: Folder of this run.
+        checkpoint_steps: Most steps of an epoch that a kill costs.
         device: Device that trains (default: auto).
 
     Raises:
@@ -208,8 +255,7 @@ def run(
     record = parse_section(TASKS[task], settings, "settings")
     released = read_released(dataset)
     shape = released.clean.shape
-    if any(edge % PIXEL_MULTIPLE for edge in shape[1:]):
-        raise ConfigError(f"imaging.pixels must be a multiple of {PIXEL_MULTIPLE} to train on; got {shape[1:]}")
+    check_pixels(record, shape[1:])
     used = device or "auto"
     for split in ("train", "validation"):
         if said := record.remark(released.rows(split)):
@@ -220,9 +266,10 @@ def run(
     if checkpoint is None:
         clear(out)
     else:
-        data.first_epoch = checkpoint["epoch"] + 1
-    if data.first_epoch < record.epochs:
-        fit(new_learner(card), data, out, resume=checkpoint is not None, device=used)
+        data.first_step = checkpoint["global_step"]
+    if data.first_step < data.schedule.steps:
+        learner, resume = new_learner(card), checkpoint is not None
+        fit(learner, data, out, resume=resume, device=used, checkpoint_steps=checkpoint_steps)
     finish(out, card, released, watch)
 
 
@@ -279,6 +326,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="number of processes that read images",
+    )
+    parser.add_argument(
+        "--checkpoint-steps",
+        type=int,
+        default=CHECKPOINT_STEPS,
+        metavar="N",
+        help="most steps of an epoch that a kill costs (default: %(default)s)",
     )
     add_device(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this run")
