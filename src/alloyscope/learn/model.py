@@ -15,13 +15,15 @@ from pytorch_lightning import LightningModule, Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
 from alloyscope.ids import seed_for
+from alloyscope.learn.muon import Muon
 from alloyscope.learn.preparation import prepared
 from alloyscope.learn.task import Batch, Scale, Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope import gpu
 from alloyscope.microscope.settings import DetectorSection, Device
 
-WARM_UP = 0.1  # share of all optimiser steps over which the learning rate rises
+LEAST_INPUTS = 32  # of a kernel that Muon takes
+WARM_UP = 0.05  # share of all optimiser steps over which the learning rate rises
 BEFORE = {"normalised_by": "dose"}  # settings of a checkpoint that is older than these keys
 
 
@@ -81,10 +83,10 @@ class Learner(LightningModule):
         return batch if "image" in batch else prepared(batch, self.task, self.detector)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        return self.task.loss(self(batch["image"], batch["electrons"]), batch, self.scale)
+        return self.task.loss(self.task.taught(self.network, batch), batch, self.scale)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self(batch["image"], batch["electrons"])
+        output = self.task.taught(self.network, batch)
         self.log("validation_loss", self.task.loss(output, batch, self.scale), batch_size=len(batch["row"]))
         for name, values in self.task.metrics(output, batch, self.scale).items():
             counted = values[~values.isnan()]
@@ -97,8 +99,15 @@ class Learner(LightningModule):
         return {"row": batch["row"].double(), **{name: value.double() for name, value in read.items()}}
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a learning rate that rises linearly over WARM_UP of all steps and then falls to 0 as a cosine."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.card.settings["learning_rate"], weight_decay=1e-2)
+        """Muon for the weights of convolutions, AdamW for the rest.
+
+        The learning rates rise linearly over WARM_UP of all steps and then fall to 0 as a cosine.
+        """
+        rate = self.card.settings["learning_rate"]
+        kernels = [weight for weight in self.parameters() if weight.ndim == 4 and weight[0].numel() >= LEAST_INPUTS]
+        chosen = {id(weight) for weight in kernels}
+        others = [weight for weight in self.parameters() if id(weight) not in chosen]
+        optimizer = Muon(kernels, others, rate, weight_decay=1e-2)
         total = int(self.trainer.estimated_stepping_batches)
         warm = max(1, round(WARM_UP * total))
 

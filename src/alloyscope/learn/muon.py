@@ -1,47 +1,62 @@
-"""The optimiser Muon for the weights of convolutions, whose steps change all directions of a weight matrix alike.
+"""The optimiser Muon for the kernels of convolutions, together with AdamW for all other parameters."""
 
-torch.optim.Muon takes matrices only; here a kernel of shape (out, in, y, x) counts as a matrix of out rows.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+LONGER = 20.0  # ratio of a kernel's learning rate to that of the other parameters
 MOMENTUM = 0.95
 ROUNDS = 5
-QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan's iteration: singular values end between 0.7 and 1.2
+QUINTIC = (3.4445, -4.7750, 2.0315)  # of the iteration by Jordan et al.: singular values end between 0.7 and 1.2
 
 
-class Muon(torch.optim.Optimizer):
-    """Nesterov momentum whose step is made orthogonal (K. Jordan et al., Muon, 2024; J. Bernstein, 2025).
+class Muon(torch.optim.AdamW):
+    """Steps of a kernel are its Nesterov momentum made orthogonal (K. Jordan et al., Muon, 2024).
+
+    A step then changes all directions of a kernel's matrix alike, not only those with the largest gradients. A kernel
+    of shape (out, in, y, x) counts as a matrix with `out` rows; torch.optim.Muon takes matrices only. One optimiser
+    holds both kinds of parameters, so that one schedule and one state serve them.
 
     Args:
-        parameters: Weights with at least two axes; the first one is the outputs.
-        lr: Length of a step: the singular values of a weight change by about so much, for a weight with more inputs
-            than outputs.
+        kernels: Weights with at least two axes; a step changes the singular values of one by about LONGER · lr.
+        others: Parameters that AdamW takes.
+        lr: Learning rate of the other parameters.
+        weight_decay: Weight decay of the other parameters.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float) -> None:
-        super().__init__(parameters, {"lr": lr})
+    def __init__(
+        self,
+        kernels: Sequence[torch.nn.Parameter],
+        others: Sequence[torch.nn.Parameter],
+        lr: float,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__([{"params": list(others)}], lr=lr, weight_decay=weight_decay)
+        self.add_param_group({"params": list(kernels), "lr": LONGER * lr, "orthogonal": True})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                momentum = state.setdefault("momentum", torch.zeros_like(weight))
-                momentum.mul_(MOMENTUM).add_(weight.grad)
-                update = orthogonal((weight.grad + MOMENTUM * momentum).flatten(1))
-                longer = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                weight.add_(update.reshape(weight.shape), alpha=-group["lr"] * longer)
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        adam, muon = self.param_groups
+        self.param_groups = [adam]
+        try:
+            loss = super().step(closure)
+        finally:
+            self.param_groups = [adam, muon]
+        for kernel in muon["params"]:
+            if kernel.grad is not None:
+                self._turn(kernel, muon["lr"])
         return loss
+
+    def _turn(self, kernel: torch.nn.Parameter, lr: float) -> None:
+        state = self.state[kernel]
+        if not state:  # AdamW expects `step` in every state that it loads
+            state |= {"momentum": torch.zeros_like(kernel), "step": torch.tensor(0.0)}
+        momentum = state["momentum"]
+        momentum.mul_(MOMENTUM).add_(kernel.grad)
+        update = orthogonal((kernel.grad + MOMENTUM * momentum).flatten(1))
+        longer = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+        kernel.add_(update.reshape(kernel.shape), alpha=-lr * longer)
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
@@ -51,8 +66,8 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         matrix: Shape (rows, columns), float32.
 
     Returns:
-        A matrix of the same shape with singular values between 0.6 and 1.3, but for those that were below a thousandth
-        of the largest.
+        A matrix of the same shape, whose singular values lie between 0.6 and 1.3, but for those that were smaller than
+        a hundredth of the Frobenius norm.
     """
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
@@ -61,4 +76,5 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     for _ in range(ROUNDS):
         gram = found @ found.T
         found = a * found + (b * gram + c * gram @ gram) @ found
-    return found.T if tall else found
+    turned: torch.Tensor = found.T if tall else found
+    return turned

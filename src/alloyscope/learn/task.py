@@ -183,6 +183,10 @@ class Task(Section, ABC):
     def network(self) -> "nn.Module":
         """Make the network with fresh weights; it takes (image, electrons) of a batch."""
 
+    def taught(self, network: "nn.Module", batch: Batch) -> Any:
+        """What the network gives for `loss` and `metrics`: its output, and what else a training teaches it."""
+        return network(batch["image"], batch["electrons"])
+
     def labels(self, table: "pd.DataFrame") -> dict[str, NDArray[np.float32]]:
         """Labels for the batch from rows of images.parquet, by name, (n,) each.
 
@@ -200,11 +204,11 @@ class Task(Section, ABC):
         return Scale()
 
     @abstractmethod
-    def loss(self, output: "Tensor", batch: Batch, scale: Scale) -> "Tensor":
+    def loss(self, output: Any, batch: Batch, scale: Scale) -> "Tensor":
         """Mean loss over a batch."""
 
     @abstractmethod
-    def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
+    def metrics(self, output: Any, batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
         """Metrics of each image, by name with unit, for the learning curves; NaN for an image that does not count."""
 
     @abstractmethod

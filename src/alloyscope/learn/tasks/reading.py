@@ -148,7 +148,7 @@ class Reading(Task):
         return MAPS_WEIGHT * error.square().sum(dim=(1, 2, 3)).mean()
 
     def read(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
-        """Probability of Janus, number of atoms, fraction, and Laplace scales of the errors of ln n_atoms and fraction."""
+        """Probability of Janus, number of atoms, fraction, and the scales of two errors, of ln n_atoms and fraction."""
         spread = output.new_tensor(scale.spread)
         scalars = output[:, 1:3] * spread + output.new_tensor(scale.centre)
         scales = output[:, 3:].clamp(*LN_SCALES).exp() * spread
