@@ -27,6 +27,8 @@ rule train:
         **made_from("train"),
         seed=lambda wildcards: wildcards.run.removeprefix("seed-"),
         folder=f"{RESULTS}/training/{{task}}/{{run}}",
+        structures=f"{RESULTS}/structures",  # those of which the image set was made
+        species=CAMPAIGN.particles.species,
         settings=lambda wildcards: CAMPAIGN.training.task(wildcards.task).as_json(),
     shell:
         """
@@ -36,6 +38,8 @@ rule train:
             --dataset {input.dataset:q} \
             --settings {params.settings:q} \
             --detector {params.detector:q} \
+            --structures {params.structures:q} \
+            --species {params.species:q} \
             --loader-workers {resources.loader_workers} \
             --device {resources.device} \
             --out {params.folder:q} \

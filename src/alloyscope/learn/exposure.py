@@ -114,7 +114,7 @@ def poisson(mean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def many_electrons(mean: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
     """Whole numbers that are Poisson numbers of large means if `normal`, which is overwritten, is standard normal.
 
-    The expansion is λ + √λ z + (z² − 1)/6 − (z³ + 2 z)/(72 √λ), of which the last term also takes back the variance 1/12
+    The expansion is λ + √λ z + (z² − 1)/6 − (z³ + 2 z)/(72 √λ), whose last term also takes back the variance 1/12
     that rounding adds.
     """
     root = mean.sqrt()

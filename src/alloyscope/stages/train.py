@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -23,8 +25,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from alloyscope.campaign.provenance import Stopwatch, gpu
 from alloyscope.campaign.stages import RECIPES
+from alloyscope.contracts import Split
 from alloyscope.errors import ConfigError, StoreError
 from alloyscope.learn.data import ImageData, Released, read_released
+from alloyscope.learn.maps import projected_maps, read_particles
 from alloyscope.learn.model import Card, Learner, make_trainer, new_learner, quiet_lightning
 from alloyscope.learn.networks import PIXEL_MULTIPLE
 from alloyscope.learn.task import CELLS, Batch, Task
@@ -211,6 +215,21 @@ def check_pixels(task: Task, shape: tuple[int, ...]) -> None:
         )
 
 
+def maps_of(released: Released, structures: Path | None, species: tuple[str, ...]) -> dict[Split, NDArray[np.float16]]:
+    """Projected maps of the images of training and validation.
+
+    Raises:
+        ConfigError: no structures or species are given.
+        ContractError: a particle has no structure.
+        StoreError: a file of structures is damaged.
+    """
+    if structures is None or not species:
+        raise ConfigError("--structures and --species must be given to train a task that reads projected maps")
+    particles, field_A = read_particles(structures), released.pixel_size_A * released.counts.shape[-1]
+    splits: tuple[Split, ...] = ("train", "validation")
+    return {split: projected_maps(released.rows(split), particles, species, field_A) for split in splits}
+
+
 def clear(out: Path) -> None:
     """Remove the files of an earlier training with other settings."""
     try:
@@ -230,6 +249,8 @@ def run(
     loader_workers: int,
     out: Path,
     checkpoint_steps: int = CHECKPOINT_STEPS,
+    structures: Path | None = None,
+    species: tuple[str, ...] = (),
     device: Device | None = None,
 ) -> None:
     """Train one network.
@@ -243,6 +264,8 @@ def run(
         loader_workers: Number of processes that read images.
         out: Folder of this run.
         checkpoint_steps: Most steps of an epoch that a kill costs.
+        structures: Folder of the structures, which a task that reads projected maps needs.
+        species: The two species, in order.
         device: Device that trains (default: auto).
 
     Raises:
@@ -261,6 +284,8 @@ def run(
         if said := record.remark(released.rows(split)):
             log(f"{task}: in the split {split}, {said}")
     data = ImageData(released, record, detector, seed=seed, loader_workers=loader_workers, device=used)
+    if "maps" in record.reads:
+        data.maps = maps_of(released, structures, species)
     card = make_card(seed, record, detector, data, released)
     checkpoint = resumable(out / LAST, card.digest)
     if checkpoint is None:
@@ -334,5 +359,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most steps of an epoch that a kill costs (default: %(default)s)",
     )
+    parser.add_argument("--structures", type=Path, metavar="DIR", help="folder of the structures, for projected maps")
+    parser.add_argument("--species", nargs=2, default=(), metavar="X", help="the two species, for projected maps")
     add_device(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this run")
