@@ -1,0 +1,75 @@
+"""A network reads images, averaged over the symmetries of the square."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from alloyscope.learn.task import Batch, Scale, Task
+from alloyscope.microscope import gpu
+from alloyscope.microscope.settings import Device
+
+SYMMETRIES = 8
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A trained network.
+
+    Attributes:
+        task: Its task.
+        network: The network; it takes (image, electrons) of a batch.
+        scale: Scale of the task's labels.
+        symmetries: Number of the symmetries of the square, 1 to 8, over which the network's output is averaged.
+    """
+
+    task: Task
+    network: nn.Module
+    scale: Scale
+    symmetries: int = SYMMETRIES
+
+    def output(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
+        """The network's output, averaged over the turned image, for (n, 1, y, x) and (n,)."""
+        outputs = [self.network(turned(image, symmetry), electrons) for symmetry in range(self.symmetries)]
+        return torch.stack(outputs).mean(dim=0)
+
+    def read(self, batches: Iterable[Batch], device: Device = "auto") -> dict[str, NDArray[np.float64]]:
+        """The task's predictions for every image, its row and its electrons per pixel, (n,) each, in their order.
+
+        Raises:
+            ConfigError: torch can use no GPU, but one is asked for, or this job was given one.
+        """
+        place = torch_device(device)
+        self.network.to(place).eval()
+        found: list[dict[str, NDArray[np.float64]]] = []
+        with torch.inference_mode():
+            for given in batches:
+                batch = {name: values.to(place) for name, values in given.items()}
+                read = self.task.read(self.output(batch["image"], batch["electrons"]), batch, self.scale)
+                kept = {"row": batch["row"], "electrons": batch["electrons"], **read}
+                found.append({name: values.double().cpu().numpy() for name, values in kept.items()})
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]} if found else {}
+
+
+def turned(image: torch.Tensor, symmetry: int) -> torch.Tensor:
+    """Apply one of the 8 symmetries of the square: quarter turns 0–3, then the same mirrored."""
+    quarter_turns = torch.rot90(image, symmetry % 4, (-2, -1))
+    return quarter_turns.flip(-1) if symmetry >= 4 else quarter_turns
+
+
+def torch_device(device: Device) -> torch.device:
+    """The device of torch for a choice of the config.
+
+    Raises:
+        ConfigError: torch can use no GPU, but one is asked for, or this job was given one.
+    """
+    on_gpu = gpu.chosen(device, gpu.torch_fault() is None, lambda: str(gpu.torch_fault()))
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def symmetries_of(task: Task) -> int:
+    """Number of symmetries to average over: all, or 1 where the output is an image."""
+    return 1 if task.examples else SYMMETRIES
