@@ -1,6 +1,6 @@
 """A network reads images, averaged over the symmetries of the square."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,16 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from alloyscope.learn.data import electrons_per_pixel, in_units_of_background, normalise
 from alloyscope.learn.task import Batch, Scale, Task
 from alloyscope.microscope import gpu
-from alloyscope.microscope.settings import Device
+from alloyscope.microscope.settings import DetectorSection, Device
 
 SYMMETRIES = 8
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A trained network.
+    """A trained network, and how it is shown an image.
 
     Attributes:
         task: Its task.
@@ -52,6 +53,48 @@ class Reader:
                 kept = {"row": batch["row"], "electrons": batch["electrons"], **read}
                 found.append({name: values.double().cpu().numpy() for name, values in kept.items()})
         return {name: np.concatenate([each[name] for each in found]) for name in found[0]} if found else {}
+
+
+def batches_of(
+    counts: Iterable[NDArray[np.uint16]],
+    doses_e_per_A2: Iterable[float],
+    task: Task,
+    pixel_size_A: float,
+    detector: DetectorSection,
+) -> Iterator[Batch]:
+    """Batches of images as a task's network sees them; `row` counts from 0.
+
+    Args:
+        counts: Stored counts of each image, (y, x).
+        doses_e_per_A2: Dose of each image, which only a task that is normalised by dose uses.
+        task: The task, for its normalisation and batch size.
+        pixel_size_A: Pixel edge [Å].
+        detector: Gain and offset of the camera.
+
+    Raises:
+        ContractError: an image has no background above the camera's offset.
+    """
+    shown: list[tuple[NDArray[np.float32], float]] = []
+    done = 0
+    for image, dose in zip(counts, doses_e_per_A2):
+        if task.normalised_by == "background":
+            shown.append(in_units_of_background(image, detector.offset))
+        else:
+            electrons = electrons_per_pixel(dose, pixel_size_A)
+            shown.append((normalise(image, dose, pixel_size_A, detector), electrons))
+        if len(shown) == task.batch_size:
+            yield _batch(shown, done)
+            done, shown = done + len(shown), []
+    if shown:
+        yield _batch(shown, done)
+
+
+def _batch(shown: list[tuple[NDArray[np.float32], float]], first: int) -> Batch:
+    return {
+        "image": torch.from_numpy(np.stack([image for image, _ in shown]))[:, None],
+        "electrons": torch.tensor([electrons for _, electrons in shown], dtype=torch.float32),
+        "row": torch.arange(first, first + len(shown)),
+    }
 
 
 def turned(image: torch.Tensor, symmetry: int) -> torch.Tensor:

@@ -22,6 +22,7 @@ from alloyscope.errors import ConfigError
 from alloyscope.learn import metrics
 from alloyscope.learn.calibration import TRANSFORMS, Calibration, Readings, coverage, is_reading, reliability, tempered
 from alloyscope.learn.data import ImageData, Released, read_released
+from alloyscope.learn.likeness import Likeness, descriptors
 from alloyscope.learn.model import Learner, trained_learner
 from alloyscope.learn.predict import Reader, symmetries_of
 from alloyscope.learn.scores import further_scores
@@ -33,6 +34,7 @@ from alloyscope.store.atomic import write_json, writing
 from alloyscope.store.checkpoints import load_checkpoint
 from alloyscope.store.tables import Columns, write_table
 
+DESCRIBED = 4000  # most images of a split from which the likeness to the training is learnt
 ENDS = tuple(f"{name}_{end}" for name in TRANSFORMS for end in ("low", "high"))  # of the intervals
 IMAGE: Columns = {
     "image": "int64",
@@ -84,6 +86,9 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
         added, further, found = calibrated(read, tested, held_out, own)
         table, columns = table.assign(**added), columns | dict.fromkeys(added, "float64")
         further |= further_scores(table)
+        if found:
+            likeness = Likeness.of(described(data, "train"), described(data, "calibration"))
+            found["likeness"] = likeness.model_dump(mode="json") if likeness else None
         write_json(out / "calibration.json", found)
     scores = record.score(table, released.rows("train")) | further
     if record.examples:
@@ -110,6 +115,16 @@ def read_split(
     read = reader.read(data.loader(split), device)
     require(np.array_equal(read.pop("row"), rows["image"]), "predictions must come in the order of the table")
     return read
+
+
+def described(data: ImageData, split: Split) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Descriptors (n, d) and electrons per pixel (n,) of images of a split, spread evenly over it."""
+    images = data.images(split)
+    places = np.unique(np.linspace(0, len(images) - 1, DESCRIBED).round().astype(int))
+    items = [images[int(place)] for place in places]
+    electrons = [float(item["electrons"]) for item in items]
+    found = [descriptors(item["image"][0].numpy(), shown) for item, shown in zip(items, electrons)]
+    return np.stack(found), np.array(electrons)
 
 
 def calibrated(
