@@ -100,7 +100,7 @@ def page(found: dict[str, Any]) -> str:
     def line(scores: dict[str, Any], name: str, words: str, unit: str) -> str:
         ends = scores.get(f"{name}_low"), scores.get(f"{name}_high")
         between = f"  ({interval(*ends, unit)})" if None not in ends else ""
-        return f"{words:36s}{number(scores[name], unit)}{between}"
+        return f"{words:40s}{number(scores[name], unit)}{between}"
 
     lines = [
         f"{found['n_images']} images of {found['n_particles']} particles; 95 % intervals over particles",
@@ -112,11 +112,11 @@ def page(found: dict[str, Any]) -> str:
     for name, words in QUANTITIES.items() if found["coverage"] else ():
         held = found["coverage"][name]
         lines.append(line(held, "coverage", f"90 % intervals of the {words} hold", "%"))
-        lines.append(f"{'  mean width':36s}{number(held['width'], 'atoms' if name == 'n_atoms' else '')}")
+        lines.append(f"{'  mean width':40s}{number(held['width'], 'atoms' if name == 'n_atoms' else '')}")
         doses = (f"{least}: {number(one['coverage'], '%')}" for least, one in held["by_dose"].items())
-        lines.append(f"{'  from dose (e/Å²)':36s}{', '.join(doses)}")
+        lines.append(f"{'  from dose (e/Å²)':40s}{', '.join(doses)}")
     if "unlike_share" in found:
-        lines.append(f"{'images unlike the training':36s}{number(found['unlike_share'], '%')}")
+        lines.append(f"{'images unlike the training':40s}{number(found['unlike_share'], '%')}")
     if found.get("left_out"):
-        lines.append(f"{'particles left out':36s}{len(found['left_out'])}")
+        lines.append(f"{'particles left out':40s}{len(found['left_out'])}")
     return "\n".join(lines)
