@@ -1,8 +1,10 @@
 """Score a trained network on the test split, which it has not seen.
 
 Reads the released image set and best.ckpt of a training. Writes into --out: predictions.parquet (one row per test
-image), for the denoiser examples.npz (noisy, truth, denoised, image) and, last, metrics.json. Each score there has a
-95 % interval, in which particles and not images are the independent samples, and the score of a naive guess.
+image), for the denoiser examples.npz (noisy, truth, denoised, image), for a reader calibration.json and, last,
+metrics.json. Each score there has a 95 % interval, in which particles and not images are the independent samples, and
+the score of a naive guess. A reader is calibrated on the split `calibration`, which neither training nor scores use:
+predictions.parquet then holds intervals of size and composition, and metrics.json their coverage.
 """
 
 import argparse
@@ -15,11 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from alloyscope.campaign.provenance import Stopwatch
-from alloyscope.contracts import require
+from alloyscope.contracts import Split, require
 from alloyscope.errors import ConfigError
 from alloyscope.learn import metrics
-from alloyscope.learn.data import ImageData, read_released
-from alloyscope.learn.model import Learner, make_trainer, quiet_lightning, trained_learner
+from alloyscope.learn.calibration import TRANSFORMS, Calibration, Readings, coverage, is_reading, reliability, tempered
+from alloyscope.learn.data import ImageData, Released, read_released
+from alloyscope.learn.likeness import Likeness, descriptors
+from alloyscope.learn.model import Learner, trained_learner
+from alloyscope.learn.predict import Reader, symmetries_of
+from alloyscope.learn.scores import further_scores
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.progress import log
@@ -28,6 +34,8 @@ from alloyscope.store.atomic import write_json, writing
 from alloyscope.store.checkpoints import load_checkpoint
 from alloyscope.store.tables import Columns, write_table
 
+DESCRIBED = 4000  # most images of a split from which the likeness to the training is learnt
+ENDS = tuple(f"{name}_{end}" for name in TRANSFORMS for end in ("low", "high"))  # of the intervals
 IMAGE: Columns = {
     "image": "int64",
     "image_id": "string",
@@ -59,23 +67,33 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
     card, record = learner.card, learner.task
     if card.task != task:
         raise ConfigError(f"--checkpoint must be a network for {task}; {checkpoint} is one for {card.task}")
-    tested = released.rows("test").reset_index(drop=True)
-    own = pd.concat([released.rows("train"), released.rows("validation")])["particle"]
-    seen = with_relatives({*card.seen, *own.tolist()}, released.table)
-    metrics.check_separation(seen, set(tested["particle"].tolist()))
+    require_unseen(released, card.seen)
     used = device or "auto"
+    reader = Reader(record, learner.network, learner.scale, symmetries_of(record))
     data = ImageData(released, record, DetectorSection.model_validate(card.detector), device=used)
+    tested = released.rows("test").reset_index(drop=True)
     log(f"{task}: scoring {len(tested)} images of {tested['particle'].nunique()} particles with {checkpoint}")
     if said := record.remark(tested):
         log(f"{task}: in the split test, {said}")
-    read = predict(learner, data, used)
-    require(np.array_equal(read.pop("row"), tested["image"]), "predictions must come in the order of the table")
-
+    read = read_split(reader, data, tested, "test", used)
+    electrons = read.pop("electrons")
     table = tested[list(IMAGE)].assign(**record.table(tested, read))
-    scores = record.score(table, released.rows("train"))
+    columns, further = {**IMAGE, **record.columns}, dict[str, Any]()
+    if is_reading(read):
+        read["electrons"] = electrons
+        own = released.table[released.table["split"] == "calibration"].reset_index(drop=True)
+        held_out = read_split(reader, data, own, "calibration", used) if len(own) else {}
+        added, further, found = calibrated(read, tested, held_out, own)
+        table, columns = table.assign(**added), columns | dict.fromkeys(added, "float64")
+        further |= further_scores(table)
+        if found:
+            likeness = Likeness.of(described(data, "train"), described(data, "calibration"))
+            found["likeness"] = likeness.model_dump(mode="json") if likeness else None
+        write_json(out / "calibration.json", found)
+    scores = record.score(table, released.rows("train")) | further
     if record.examples:
         write_examples(out / "examples.npz", learner, data, example_places(tested, record.examples))
-    write_table(out / "predictions.parquet", table, {**IMAGE, **record.columns})
+    write_table(out / "predictions.parquet", table, columns)
     account = {
         "task": task,
         "split": "test",
@@ -84,22 +102,81 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
         "n_training_particles": int(released.rows("train")["particle"].nunique()),
         "training": card.digest,
         "dataset": released.digest,
+        "symmetries": reader.symmetries,
     }
     write_json(out / "metrics.json", account | scores | {"provenance": watch.record()})
     log(f"{task}: " + ", ".join(f"{shown.name} {said_of(scores[shown.name])}" for shown in record.shown))
 
 
+def read_split(
+    reader: Reader, data: ImageData, rows: pd.DataFrame, split: Split, device: Device
+) -> dict[str, NDArray[np.float64]]:
+    """Readings of the images of a split in the order of its rows, and their electrons per pixel, (n,) each."""
+    read = reader.read(data.loader(split), device)
+    require(np.array_equal(read.pop("row"), rows["image"]), "predictions must come in the order of the table")
+    return read
+
+
+def described(data: ImageData, split: Split) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Descriptors (n, d) and electrons per pixel (n,) of images of a split, spread evenly over it."""
+    images = data.images(split)
+    places = np.unique(np.linspace(0, len(images) - 1, DESCRIBED).round().astype(int))
+    items = [images[int(place)] for place in places]
+    electrons = [float(item["electrons"]) for item in items]
+    found = [descriptors(item["image"][0].numpy(), shown) for item, shown in zip(items, electrons)]
+    return np.stack(found), np.array(electrons)
+
+
+def calibrated(
+    read: dict[str, NDArray[np.float64]],
+    tested: pd.DataFrame,
+    held_out: dict[str, NDArray[np.float64]],
+    own: pd.DataFrame,
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any], dict[str, Any]]:
+    """Calibrate a reader on the split `calibration`.
+
+    Args:
+        read: Readings of the test images.
+        tested: Their rows of images.parquet.
+        held_out: Readings of the calibration images; not used if there is no such image.
+        own: Their rows.
+
+    Returns:
+        Columns for the predictions, with intervals that are NaN without calibration images; scores; and the content of
+        calibration.json, which is empty without them.
+    """
+    electrons = {"electrons": read["electrons"]}
+    if own.empty:
+        log("no image is in the split calibration, so predictions have no intervals; see the section splits")
+        return {name: np.full(len(tested), np.nan) for name in ENDS} | electrons, {}, {}
+    first, second = Readings.of(held_out, own), Readings.of(read, tested)
+    calibration = Calibration.of(first)
+    known = second.only(~np.isnan(second.janus))
+    bins, error = reliability(tempered(known.p_janus, calibration.temperature), known.janus)
+    both = Readings.of({name: np.concatenate([held_out[name], read[name]]) for name in read}, pd.concat([own, tested]))
+    further = {
+        "intervals": coverage(both, len(np.unique(first.group)) / len(np.unique(both.group))),
+        "reliability": bins,
+        "calibration_error": error,
+        "calibration_error_before": reliability(known.p_janus, known.janus)[1],
+    }
+    return calibration.intervals(read) | electrons, further, calibration.model_dump(mode="json")
+
+
+def require_unseen(released: Released, trained: list[int]) -> None:
+    """Check that the network has seen no particle of the splits calibration and test, and no relative of one.
+
+    Raises:
+        GateError: it has seen one.
+    """
+    own = pd.concat([released.rows("train"), released.rows("validation")])["particle"]
+    seen = with_relatives({*trained, *own.tolist()}, released.table)
+    held_out = released.table[released.table["split"].isin(["calibration", "test"])]
+    metrics.check_separation(seen, set(held_out["particle"].tolist()))
+
+
 def said_of(score: float | None) -> str:
     return "without a value" if score is None else f"{score:.3g}"
-
-
-def predict(learner: Learner, data: ImageData, device: Device = "auto") -> dict[str, NDArray[np.float64]]:
-    """Predictions for every test image in table order, and the images' rows; each array has shape (n,)."""
-    with quiet_lightning():
-        batches = make_trainer(device, enable_checkpointing=False).predict(learner, dataloaders=data.loader("test"))
-    assert batches is not None
-    read: list[dict[str, torch.Tensor]] = batches  # type: ignore[assignment]
-    return {name: torch.cat([batch[name] for batch in read]).cpu().numpy() for name in read[0]}
 
 
 def example_places(tested: pd.DataFrame, count: int) -> list[int]:

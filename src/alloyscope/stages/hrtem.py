@@ -22,12 +22,11 @@ from alloyscope.campaign.provenance import Stopwatch
 from alloyscope.campaign.snapshots import imaged_snapshots
 from alloyscope.campaign.stages import RECIPES
 from alloyscope.contracts import Structure, View
-from alloyscope.errors import ConfigError, GateError, StoreError, at_particle
+from alloyscope.errors import ConfigError, StoreError, at_particle
 from alloyscope.ids import image_id, particle_id, rng_for
 from alloyscope.imaging import gates
-from alloyscope.imaging.box import slabs
-from alloyscope.imaging.hrtem import Imager, Job, check_against_reference, imager_for, shown
-from alloyscope.microscope.detector import expose
+from alloyscope.imaging.exposure import exposed, outside_field
+from alloyscope.imaging.hrtem import Imager, Job, check_against_reference, imager_for
 from alloyscope.microscope.settings import DetectorSection, Device, ImagingSection, OpticsSection, aperture_faults
 from alloyscope.microscope.views import drawn_snapshots, drawn_view
 from alloyscope.microscope.waves import WaveBand
@@ -158,22 +157,6 @@ def planned_views(
     return views
 
 
-def outside_field(
-    views: Sequence[View], snapshots: Mapping[int, Sequence[Structure]], imaging: ImagingSection
-) -> dict[int, str]:
-    """Find the particles that lie partly outside the field in some view; the values are the reasons."""
-    found: dict[int, str] = {}
-    for view in views:
-        if view.particle in snapshots and view.particle not in found:
-            try:
-                with at_particle(view.particle):
-                    slabs(shown((snapshots[view.particle], view)), view, imaging)
-            except GateError as error:
-                found[view.particle] = f"view {view.view}: {str(error).partition(': ')[2]}"
-                log(f"{particle_id(view.particle)}: {found[view.particle]}")
-    return found
-
-
 def make_images(
     imager: Imager,
     views: Sequence[View],
@@ -202,16 +185,7 @@ def make_images(
         arrays[store.CLEAN][place] = image
         if store.WAVE in arrays:
             arrays[store.WAVE][place] = wave
-        arrays[store.COUNTS][place] = expose(
-            image,
-            dose_e_per_A2=view.dose_e_per_A2,
-            readout_e=view.readout_e,
-            gain_map_rms=view.gain_map_rms,
-            mtf_parameters=(view.mtf_c1, view.mtf_c2, view.mtf_c3),
-            pixel_size_A=imaging.pixel_size_A,
-            detector=detector,
-            rng=rng_for("noise", seed, view.particle, view.view),
-        )
+        arrays[store.COUNTS][place] = exposed(image, view, imaging, detector, seed)
         now = time.perf_counter()
         seconds[view.particle] = round(seconds.get(view.particle, 0.0) + now - last, 4)
         last = now

@@ -31,8 +31,9 @@ from alloyscope.store.atomic import checksum, digest, write_json
 from alloyscope.store.chunks import finished, require_one_setting
 from alloyscope.store.manifests import Manifest, manifest_name, to_mend
 from alloyscope.store.tables import write_table
-from alloyscope.structure import enclosure, order, statistics
+from alloyscope.structure import statistics
 from alloyscope.structure.fingerprint import FINGERPRINT
+from alloyscope.structure.labels import orders
 from alloyscope.structure.relatives import groups
 from alloyscope.structure.settings import LabelsSection
 
@@ -129,13 +130,7 @@ def labelled(
     A group has the split of its first particle, so that a larger campaign changes no earlier particle's split.
     """
     protocols = table["protocol"].where(table["valid"])
-    numbers = {name: table[name].to_numpy(np.float64) for name in ("eta", "d_com_over_Rg", *enclosure.NUMBERS)}
-    found = {
-        "order_protocol": order.label_by_protocol(protocols, AIMS),
-        "order_eta": order.label_by_eta(numbers["eta"]),
-        "order_d_com": order.label_by_centres(numbers["d_com_over_Rg"], labels.d_com_over_Rg_limit),
-        "order_enclosure": enclosure.label_by_enclosure(numbers),
-    }
+    found = orders(table, protocols, labels, AIMS)
     split = splits_of(group, splits, seed)
     return table.assign(group=group, split=split, **found, ordering=found[f"order_{labels.ordering}"])
 

@@ -1,0 +1,99 @@
+"""Further scores of readings: balanced accuracy with its interval, at high dose, and of several views together."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alloyscope.ids import rng_for
+from alloyscope.learn.metrics import RESAMPLES, Score, mean_score
+
+BRIGHT_e_per_A2 = 1000.0
+TOGETHER = (5, 10, 20)  # numbers of views that are read together
+ORDERS = ("core_shell", "janus")
+
+
+def further_scores(table: pd.DataFrame) -> dict[str, Any]:
+    """Scores of readings beside those of the task; None where no image counts.
+
+    Args:
+        table: Predictions, with the columns of the task `reading`, `particle`, `view` and `dose_e_per_A2`.
+
+    Returns:
+        `balanced_accuracy`, `bright_accuracy` (balanced, above 1000 e/Å²), `size_relative_error`, `size_rms_atoms`, and
+        as `views`, for each number of views, the scores of their mean readings. Each score has the ends of its 95 %
+        interval beside it, but for the RMS.
+    """
+    bright = table[table["dose_e_per_A2"] > BRIGHT_e_per_A2]
+    error = table["n_atoms_predicted"] - table["n_atoms"]
+    most = int(table.groupby("particle").size().max())
+    return {
+        **balanced(table).entries("balanced_accuracy"),
+        **balanced(bright).entries("bright_accuracy"),
+        **mean_score(error.abs() / table["n_atoms"], table["particle"]).entries("size_relative_error"),
+        "size_rms_atoms": float(np.sqrt((error**2).mean())),
+        "views": {str(number): view_scores(table, number) for number in TOGETHER if number <= most},
+    }
+
+
+def view_scores(table: pd.DataFrame, number: int) -> dict[str, Any]:
+    """Scores of the mean readings of `number` views of a particle; each view counts once, views left over do not."""
+    means = together(table, number)
+    return {
+        **balanced(means).entries("balanced_accuracy"),
+        **mean_score((means["n_atoms_predicted"] - means["n_atoms"]).abs(), means["particle"]).entries(
+            "size_mae_atoms"
+        ),
+        **mean_score((means["fraction_first_predicted"] - means["fraction_first"]).abs(), means["particle"]).entries(
+            "composition_mae"
+        ),
+    }
+
+
+def together(table: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Mean readings of every `number` views of a particle, in the order of the table."""
+    turn = table.groupby("particle").cumcount() // number
+    grouped = table.assign(turn=turn).groupby(["particle", "turn"])
+    means = grouped.agg(
+        ordering=("ordering", "first"),
+        p_core_shell=("p_core_shell", "mean"),
+        n_atoms=("n_atoms", "first"),
+        n_atoms_predicted=("n_atoms_predicted", "mean"),
+        fraction_first=("fraction_first", "first"),
+        fraction_first_predicted=("fraction_first_predicted", "mean"),
+        views=("n_atoms", "size"),
+    ).reset_index()
+    return means[means["views"] == number]
+
+
+def balanced(table: pd.DataFrame) -> Score:
+    """Mean share of right orders over the classes that occur, with a 95 % bootstrap interval over particles.
+
+    Args:
+        table: Columns `particle`, `ordering`, `p_core_shell`; rows with neither order do not count.
+    """
+    known = table[table["ordering"].isin(ORDERS)]
+    if known.empty:
+        return Score(None, None, None)
+    core_shell = (known["ordering"] == ORDERS[0]).to_numpy(dtype=bool)
+    right = (known["p_core_shell"] > 0.5).to_numpy(dtype=bool) == core_shell
+    frame = pd.DataFrame(
+        {
+            "particle": known["particle"].to_numpy(),
+            **{f"right_{name}": right & of for name, of in ((0, core_shell), (1, ~core_shell))},
+            **{f"images_{name}": of for name, of in ((0, core_shell), (1, ~core_shell))},
+        }
+    )
+    sums = frame.groupby("particle").sum().to_numpy(dtype=np.float64)  # right, right, images, images
+
+    def mean_recall(total: np.ndarray) -> float:
+        counted = total[2:] > 0
+        return float((total[:2][counted] / total[2:][counted]).mean())
+
+    value = mean_recall(sums.sum(axis=0))
+    if len(sums) < 2:
+        return Score(value, None, None)
+    rng = rng_for("bootstrap-balanced", len(sums))
+    drawn = [mean_recall(sums[rng.integers(len(sums), size=len(sums))].sum(axis=0)) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Score(value, float(low), float(high))
