@@ -6,6 +6,7 @@ image), for the denoiser examples.npz (noisy, truth, denoised, image) and, last,
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
     require(np.array_equal(read.pop("row"), tested["image"]), "predictions must come in the order of the table")
 
     table = tested[list(IMAGE)].assign(**record.table(tested, read))
+    table = table.assign(**record.beside(released, tested, data.detector, applied(learner)))
     scores = record.score(table, released.rows("train"))
     if record.examples:
         write_examples(out / "examples.npz", learner, data, example_places(tested, record.examples))
@@ -100,6 +102,19 @@ def predict(learner: Learner, data: ImageData, device: Device = "auto") -> dict[
     assert batches is not None
     read: list[dict[str, torch.Tensor]] = batches  # type: ignore[assignment]
     return {name: torch.cat([batch[name] for batch in read]).cpu().numpy() for name in read[0]}
+
+
+def applied(learner: Learner) -> Callable[[NDArray[Any], float], NDArray[Any]]:
+    """The network as a function of one image, shape (y, x), and its electrons per pixel, on the CPU."""
+    learner.eval().cpu()
+
+    def apply(image: NDArray[Any], electrons: float) -> NDArray[Any]:
+        with torch.inference_mode():
+            shown = torch.from_numpy(image.astype(np.float32))[None, None]
+            output: NDArray[Any] = learner(shown, torch.tensor([electrons], dtype=torch.float32))[0].numpy()
+        return output
+
+    return apply
 
 
 def example_places(tested: pd.DataFrame, count: int) -> list[int]:
