@@ -179,7 +179,7 @@ STAGES: dict[str, Stage] = {
             after=("dataset",),
         ),
         Stage(
-            *("evaluate", "run", "evaluation/{task}/{run}/metrics.json", 1),
+            *("evaluate", "run", "evaluation/{task}/{run}/metrics.json", 2),
             made_from={},
             after=("train", "dataset"),
             beside=("evaluation/{task}/{run}/predictions.parquet",),
