@@ -1,4 +1,4 @@
-"""Accuracy of an ideal observer of the order against the dose, for particles of data/agco-reference (0019-limit.md).
+"""Accuracy of an ideal observer of the order against the dose, for particles of data/agco-reference.
 
 python docs/decisions/0019-limit.py --particles 24
 """
