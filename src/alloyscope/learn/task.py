@@ -1,7 +1,7 @@
 """The record of a task: what a network learns, how it is scored, and how the report presents it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from torch import Tensor, nn
+
+    from alloyscope.learn.data import Released
+    from alloyscope.microscope.settings import DetectorSection
 
 CELLS = 16  # cells of a projected map along an edge of the field
 Batch = Mapping[str, "Tensor"]  # arrays of n images, or of one without the leading axis; see `Task`
@@ -101,10 +104,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph of the report and the pictures after it."""
+    """A paragraph of the report, a table after it, whose first row is its head, and the pictures after both."""
 
     text: str = ""
     pictures: Sequence[Picture] = field(default=())
+    rows: Sequence[Sequence[str]] = field(default=())
 
 
 class Task(Section, ABC):
@@ -218,6 +222,23 @@ class Task(Section, ABC):
     def table(self, tested: "pd.DataFrame", read: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
         """Columns of predictions.parquet, from the rows of the test images and their predictions."""
         return dict(read)
+
+    def beside(
+        self,
+        released: "Released",
+        tested: "pd.DataFrame",
+        detector: "DetectorSection",
+        apply: "Callable[[NDArray[Any], float], NDArray[Any]]",
+    ) -> dict[str, Any]:
+        """Further columns of predictions.parquet, which need more than one visit of each test image.
+
+        Args:
+            released: The image set.
+            tested: Rows of the test images.
+            detector: The camera that the network knows.
+            apply: The network: image, shape (y, x), and electrons → its output of that image, without the first axis.
+        """
+        return {}
 
     @abstractmethod
     def score(self, predictions: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:

@@ -131,7 +131,12 @@ def task_section(task: Task, found: Evaluated) -> dict[str, Any]:
         "heading": task.heading,
         "does": task.does,
         "blocks": [
-            {"text": block.text, "figures": figures_of(block.pictures), "images": images_of(block.pictures)}
+            {
+                "text": block.text,
+                "rows": block.rows,
+                "figures": figures_of(block.pictures),
+                "images": images_of(block.pictures),
+            }
             for block in [*task.section(found), learnt]
         ],
     }

@@ -8,6 +8,7 @@ predictions.parquet then holds intervals of size and composition, and metrics.js
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
     read = read_split(reader, data, tested, "test", used)
     electrons = read.pop("electrons")
     table = tested[list(IMAGE)].assign(**record.table(tested, read))
+    table = table.assign(**record.beside(released, tested, data.detector, applied(learner)))
     columns, further = {**IMAGE, **record.columns}, dict[str, Any]()
     if is_reading(read):
         read["electrons"] = electrons
@@ -177,6 +179,19 @@ def require_unseen(released: Released, trained: list[int]) -> None:
 
 def said_of(score: float | None) -> str:
     return "without a value" if score is None else f"{score:.3g}"
+
+
+def applied(learner: Learner) -> Callable[[NDArray[Any], float], NDArray[Any]]:
+    """The network as a function of one image, shape (y, x), and its electrons per pixel, on the CPU."""
+    learner.eval().cpu()
+
+    def apply(image: NDArray[Any], electrons: float) -> NDArray[Any]:
+        with torch.inference_mode():
+            shown = torch.from_numpy(image.astype(np.float32))[None, None]
+            output: NDArray[Any] = learner(shown, torch.tensor([electrons], dtype=torch.float32))[0].numpy()
+        return output
+
+    return apply
 
 
 def example_places(tested: pd.DataFrame, count: int) -> list[int]:
