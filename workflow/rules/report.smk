@@ -10,11 +10,11 @@ rule report:
         rules.structures.output.table,
         rules.statistics.output.page,
         rules.dataset.output.images,
-        expand(
-            rules.evaluate.output.metrics,
-            task=CAMPAIGN.training.tasks,
-            run=[f"seed-{seed}" for seed in CAMPAIGN.training.seeds],
-        ),
+        [
+            f"{RESULTS}/{STAGES['evaluate'].proof.format(task=task, run=test)}"
+            for task in CAMPAIGN.training.tasks
+            for test in CAMPAIGN.training.tests_of(task)
+        ],
     output:
         page=report(
             f"{RESULTS}/report/index.html",

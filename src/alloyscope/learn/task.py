@@ -146,6 +146,11 @@ class Task(Section, ABC):
     gain_error: Annotated[PositiveDraw, LATER] = LogUniform(log_uniform=(0.9, 1.1))  # factor on the camera's gain
     offset_error: Annotated[Draw, LATER] = (-0.02, 0.02)  # of the camera's offset, as a share of the vacuum's counts
 
+    # Which images of the split `train` are shown (learn/subset.py); null: all
+    particles: Annotated[int | None, Field(ge=1), LATER] = None  # so many, from the first on
+    views: Annotated[int | None, Field(ge=1), LATER] = None  # so many of each particle, from the first on
+    split: Annotated[Literal["particle", "image"], LATER] = "particle"  # image: test images show particles trained on
+
     @classmethod
     def name(cls) -> str:
         """Name in `training.tasks`: that of the module."""

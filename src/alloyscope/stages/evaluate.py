@@ -6,6 +6,7 @@ image), for the denoiser examples.npz (noisy, truth, denoised, image) and, last,
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from alloyscope.campaign.provenance import Stopwatch
 from alloyscope.contracts import require
 from alloyscope.errors import ConfigError
 from alloyscope.learn import metrics
-from alloyscope.learn.data import ImageData, read_released
-from alloyscope.learn.model import Learner, make_trainer, quiet_lightning, trained_learner
+from alloyscope.learn.data import ImageData, Released, read_released
+from alloyscope.learn.model import Card, Learner, make_trainer, quiet_lightning, trained_learner
+from alloyscope.learn.subset import chosen, unseen
+from alloyscope.learn.task import Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.progress import log
 from alloyscope.stages.arguments import add_device
-from alloyscope.store.atomic import write_json, writing
+from alloyscope.store.atomic import read_json, write_json, writing
 from alloyscope.store.checkpoints import load_checkpoint
-from alloyscope.store.tables import Columns, write_table
+from alloyscope.store.tables import Columns, read_table, write_table
 
 IMAGE: Columns = {
     "image": "int64",
@@ -37,12 +40,21 @@ IMAGE: Columns = {
 }
 
 
-def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device | None = None) -> None:
+def run(
+    *,
+    task: str,
+    dataset: Path,
+    checkpoint: Path,
+    out: Path,
+    trained_on: Path | None = None,
+    device: Device | None = None,
+) -> None:
     """Evaluate one checkpoint.
 
     Args:
         task: Task that the network was trained for.
         dataset: dataset.json of the image set.
+        trained_on: dataset.json of the set that the network was trained on (default: `dataset`).
         checkpoint: best.ckpt.
         out: Folder of predictions and scores.
         device: Device that runs the network (default: auto).
@@ -54,17 +66,20 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
         StoreError: an input is missing or damaged, or an output cannot be written.
     """
     watch = Stopwatch("evaluate")
-    released = read_released(dataset)
     learner = trained_learner(load_checkpoint(checkpoint))
     card, record = learner.card, learner.task
     if card.task != task:
         raise ConfigError(f"--checkpoint must be a network for {task}; {checkpoint} is one for {card.task}")
+    detector = DetectorSection.model_validate(card.detector)
+    if trained_on is None or trained_on == dataset:
+        released, trained = own_images(dataset, card, record)
+    else:
+        released, trained = other_images(dataset, trained_on, card, record)
+        account = read_json(dataset)
+        detector = detector.model_copy(update={name: account[name] for name in ("gain", "offset")})
     tested = released.rows("test").reset_index(drop=True)
-    own = pd.concat([released.rows("train"), released.rows("validation")])["particle"]
-    seen = with_relatives({*card.seen, *own.tolist()}, released.table)
-    metrics.check_separation(seen, set(tested["particle"].tolist()))
     used = device or "auto"
-    data = ImageData(released, record, DetectorSection.model_validate(card.detector), device=used)
+    data = ImageData(released, record, detector, device=used)
     log(f"{task}: scoring {len(tested)} images of {tested['particle'].nunique()} particles with {checkpoint}")
     if said := record.remark(tested):
         log(f"{task}: in the split test, {said}")
@@ -72,21 +87,48 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
     require(np.array_equal(read.pop("row"), tested["image"]), "predictions must come in the order of the table")
 
     table = tested[list(IMAGE)].assign(**record.table(tested, read))
-    scores = record.score(table, released.rows("train"))
+    scores = record.score(table, trained)
     if record.examples:
         write_examples(out / "examples.npz", learner, data, example_places(tested, record.examples))
     write_table(out / "predictions.parquet", table, {**IMAGE, **record.columns})
     account = {
         "task": task,
         "split": "test",
+        "split_by": record.split if trained_on in (None, dataset) else "particle",
         "n_test_images": len(tested),
         "n_test_particles": int(tested["particle"].nunique()),
-        "n_training_particles": int(released.rows("train")["particle"].nunique()),
+        "n_training_particles": int(trained["particle"].nunique()),
         "training": card.digest,
         "dataset": released.digest,
     }
     write_json(out / "metrics.json", account | scores | {"provenance": watch.record()})
     log(f"{task}: " + ", ".join(f"{shown.name} {said_of(scores[shown.name])}" for shown in record.shown))
+
+
+def own_images(dataset: Path, card: Card, task: Task) -> tuple[Released, pd.DataFrame]:
+    """The set that a network was trained on, as it saw it, and the rows that trained it.
+
+    Raises:
+        GateError: the network has seen a test particle, and the set was not split by image on purpose.
+    """
+    whole = read_released(dataset)
+    released = replace(whole, table=chosen(whole.table, task))
+    if task.split == "particle":
+        own = pd.concat([whole.rows("train"), whole.rows("validation")])["particle"]
+        seen = with_relatives({*card.seen, *own.tolist()}, whole.table)
+        metrics.check_separation(seen, set(whole.rows("test")["particle"].tolist()))
+    return released, released.rows("train")
+
+
+def other_images(dataset: Path, trained_on: Path, card: Card, task: Task) -> tuple[Released, pd.DataFrame]:
+    """Another set without the particles that a network may have seen, and the rows that trained it."""
+    images = read_table(trained_on.parent / "images.parquet")
+    trained = chosen(images[images["valid"].astype(bool)], task)
+    released = read_released(dataset)
+    left = unseen(released.table, images, with_relatives(set(card.seen), images))
+    if fewer := len(released.table) - len(left):
+        log(f"{task.name()}: left out {fewer} images of particles that the network may have seen")
+    return replace(released, table=left), trained[trained["split"] == "train"]
 
 
 def said_of(score: float | None) -> str:
@@ -134,6 +176,13 @@ def with_relatives(particles: set[int], images: pd.DataFrame) -> set[int]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=list(TASKS), required=True)
     parser.add_argument("--dataset", type=Path, required=True, metavar="FILE", help="dataset.json of the image set")
+    parser.add_argument(
+        "--trained-on",
+        type=Path,
+        metavar="FILE",
+        help="dataset.json of the set that the network was trained on, if it is another one than --dataset; particles "
+        "that it may have seen are then left out",
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="best.ckpt of the training")
     add_device(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of predictions and scores")

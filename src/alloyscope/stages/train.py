@@ -10,6 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from alloyscope.errors import ConfigError, StoreError
 from alloyscope.learn.data import ImageData, Released, read_released
 from alloyscope.learn.model import Card, Learner, make_trainer, new_learner, quiet_lightning
 from alloyscope.learn.networks import PIXEL_MULTIPLE
+from alloyscope.learn.subset import chosen
 from alloyscope.learn.task import Batch, Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection, Device
@@ -207,6 +209,7 @@ def run(
     watch = Stopwatch("train")
     record = parse_section(TASKS[task], settings, "settings")
     released = read_released(dataset)
+    released = replace(released, table=chosen(released.table, record))
     shape = released.clean.shape
     if any(edge % PIXEL_MULTIPLE for edge in shape[1:]):
         raise ConfigError(f"imaging.pixels must be a multiple of {PIXEL_MULTIPLE} to train on; got {shape[1:]}")
