@@ -103,7 +103,7 @@ def test_a_run_may_see_fewer_particles_and_views_and_is_tested_on_all() -> None:
 
 
 def test_more_particles_than_there_are_is_refused() -> None:
-    with pytest.raises(ConfigError, match="must be at most 6, the particles with valid images in .* train; got 7"):
+    with pytest.raises(ConfigError, match=r"particles: must be at most 6, the particles .* split train; got 7"):
         chosen(table(), reading(particles=7))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from alloyscope.config.model import Config
 
+STUDIED = 500  # particles from which on a campaign's report tells what its networks can tell
 # Finished campaigns have recorded these recipes as numbers.
 BARE_RECIPES = {"potential": 2, "md": 1, "film": 1, "evaluate": 1, "report": 1}
 Per = Literal["campaign", "md chunk", "imaging chunk", "run", "test"]  # one job per …; a test is a run on an image set
@@ -113,6 +114,11 @@ def _from(source: str) -> Callable[["Config"], bool]:
 
 def _shows_film(config: "Config") -> bool:
     return config.imaging.film.share > 0
+
+
+def shows_networks(config: "Config") -> bool:
+    """Whether the report has the page "What the networks can tell": with named runs of a reader, or many particles."""
+    return "reading" in config.training.tasks and (bool(config.training.runs) or config.campaign.n_particles >= STUDIED)
 
 
 CHUNK = "chunk-{chunk}.json"
