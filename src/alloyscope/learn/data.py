@@ -196,6 +196,8 @@ class Images(Dataset[Batch]):
             **{name: torch.from_numpy(turned(array, symmetry).copy())[None] for name, array in arrays.items()},
             "electrons": torch.tensor(electrons, dtype=torch.float32),
             "row": torch.tensor(row),
+            "symmetry": torch.tensor(symmetry),
+            "dose_e_per_A2": torch.tensor(dose, dtype=torch.float32),
             **{name: torch.tensor(values[place]) for name, values in self.labels.items()},
         }
 

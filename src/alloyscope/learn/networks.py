@@ -54,19 +54,20 @@ class ReadingNetwork(nn.Module):
 
     Args:
         width: Channels of the first level; they double at each of the two halvings of the grid.
+        outputs: Number of outputs, for other tasks.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, outputs: int = 3) -> None:
         super().__init__()
         self.body = nn.Sequential(
             fold(4, width), Residual(width),
             down(width), nn.ReLU(), Residual(2 * width),
             down(2 * width), nn.ReLU(), Residual(4 * width),
         )  # fmt: skip
-        self.head = nn.Sequential(nn.Linear(8 * width + 2, 4 * width), nn.ReLU(), nn.Linear(4 * width, 3))
+        self.head = nn.Sequential(nn.Linear(8 * width + 2, 4 * width), nn.ReLU(), nn.Linear(4 * width, outputs))
 
     def forward(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
-        """(n, 1, y, x) and (n,) → (n, 3)."""
+        """(n, 1, y, x) and (n,) → (n, outputs)."""
         features = self.body(contrasts(image, electrons))
         # At low dose, the electrons scattered out of the image are the most stable measure of the particle's size.
         missing = 100 * (image - 1).mean(dim=(1, 2, 3))

@@ -43,7 +43,7 @@ def balanced(table: pd.DataFrame) -> Score:
         return Score(None, None, None)
     hits = known["ordering"].eq(known["ordering_predicted"]).astype(float)
     sums, counts = (
-        values.groupby([known["group"], known["ordering"]]).sum().unstack(fill_value=0.0).to_numpy(dtype=float)
+        values.groupby([known["group"], known["ordering"]]).sum().unstack(fill_value=0).to_numpy(dtype=float)
         for values in (hits, hits * 0 + 1)
     )
     value = float((sums.sum(axis=0) / counts.sum(axis=0)).mean())
@@ -141,7 +141,7 @@ def binned(table: pd.DataFrame, column: str, edges: ArrayLike, score: Scored) ->
         x, particles = float(values[of_bin.index].mean()), of_bin["particle"].nunique()
         rows.append((x, found.value, found.low, found.high, len(of_bin), particles))
     columns = ["x", "value", "low", "high", "images", "particles"]
-    return pd.DataFrame(rows, columns=columns).astype({name: float for name in columns[:4]}).dropna(subset="value")
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[:4], float)).dropna(subset="value")
 
 
 def quantile_edges(values: pd.Series, bins: int = 6) -> NDArray[np.float64]:

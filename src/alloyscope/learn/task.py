@@ -111,6 +111,8 @@ class Task(Section, ABC):
             normalised_by `dose`, of the incident beam, (n, 1, y, x).
         electrons: Electrons per pixel that the noise of the background shows, or those of the dose, (n,).
         row: Row of the image in the arrays, (n,).
+        symmetry: Number of the symmetry of the square by which the image was turned (learn/data.turned), (n,).
+        dose_e_per_A2: Dose of the image as it is shown, (n,).
         clean: Expected intensity in units of its own background, or of the incident beam, with the shape of `image`,
             if it is among `reads`.
         …: The task's labels, (n,) each.

@@ -4,7 +4,7 @@ It is made from the predictions of the runs of the task `reading`. A figure whos
 out, with a sentence that says why.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from alloyscope.figures.learning import confusion_matrix
 from alloyscope.figures.study import Bins, abstention, against, growth, reliability_diagram
 from alloyscope.ids import chunk_name
 from alloyscope.learn import study
-from alloyscope.learn.metrics import Score
+from alloyscope.learn.metrics import Score, mean_score
 from alloyscope.learn.task import Task
 from alloyscope.learn.tasks.reading import ORDERINGS, ordered
 from alloyscope.pages.page import embed, render, thousands
@@ -28,7 +28,7 @@ from alloyscope.progress import log
 from alloyscope.store.atomic import read_json, write_text
 from alloyscope.store.structures import by_particle, read_structures
 from alloyscope.store.tables import read_table
-from alloyscope.wording import interval, number
+from alloyscope.wording import interval, minus, number
 
 TASK = "reading"
 FULL_SET = 200_000  # particles of the campaign of config.yaml, to which learning curves are extrapolated
@@ -48,7 +48,7 @@ ROWS = {  # score → words and unit
     "composition_mae": ("Composition, mean absolute error", ""),
     "views5_composition_mae": ("Composition, five views together", ""),
 }
-IN_RUNS = tuple(ROWS)[:2] + ("views5_ordering_accuracy", "size_mae_atoms", "composition_mae")
+IN_RUNS = (*tuple(ROWS)[:2], "views5_ordering_accuracy", "size_mae_atoms", "composition_mae")
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,8 @@ def with_orientation(table: pd.DataFrame, structures: pd.DataFrame, folder: Path
 
 def dependences(table: pd.DataFrame, species: str) -> Iterator[Shown]:
     """Accuracy and errors against parameters of the image and of the particle."""
-    doses = np.array(
-        [min(DOSES[0], table["dose_e_per_A2"].min()), *DOSES[1:-1], max(DOSES[-1], table["dose_e_per_A2"].max())]
-    )
+    dose = table["dose_e_per_A2"]
+    doses = np.array([min(DOSES[0], dose.min()), *DOSES[1:-1], max(DOSES[-1], dose.max())])
     parameters: list[tuple[str, str, str, Any, bool]] = [
         ("dose", "dose_e_per_A2", "Dose (e/Å²)", doses, True),
         ("size", "n_atoms", "Atoms", None, False),
@@ -129,30 +128,25 @@ def dependences(table: pd.DataFrame, species: str) -> Iterator[Shown]:
             yield Shown(f"Against {words}", f"Left out: all test images have the same {words}.")
             continue
         # An orientation has a meaning for Janus particles: core-shell ones have nearly no axis.
-        of = table[table["ordering"] == "janus"] if column == "axis_cosine" else table
+        janus = table[(table["ordering"] == "janus") & table[column].notna()]
+        of = janus if column == "axis_cosine" and len(janus) else table
         scored = {
             "Order, balanced": (study.binned(of, column, limits, study.balanced), True),
             "Size error (atoms)": (study.binned(of, column, limits, study.error_of("n_atoms")), False),
             "Composition error": (study.binned(of, column, limits, study.error_of("fraction_first")), False),
         }
-        panels = [
-            Bins(bins, axis, f"{words}, Janus only" if of is not table and share else words, logarithmic, share)
-            for words, (bins, share) in scored.items()
-            if len(bins)
-        ]
-        yield Shown(
-            f"Against {words}", _told(next(iter(scored.values()))[0], axis), against(panels) if panels else None
-        )
+        panels = [Bins(bins, axis, score, logarithmic, share) for score, (bins, share) in scored.items() if len(bins)]
+        told = _told(panels[0].table, axis) if panels[0].share else "No test image has an order."
+        told += " Only Janus particles are counted." if of is not table else ""
+        yield Shown(f"Against {words}", told, against(panels))
 
 
 def _told(bins: pd.DataFrame, axis: str) -> str:
-    if bins.empty:
-        return "Left out: no test image is of a core-shell or Janus particle."
-    least, most = bins.loc[bins["value"].idxmin()], bins.loc[bins["value"].idxmax()]
+    least, most = (bins.iloc[place(bins["value"].to_numpy())] for place in (np.argmin, np.argmax))
     return (
         f"The order is read right in {number(least['value'], '%')} near {axis} = {least['x']:.3g} and in "
-        f"{number(most['value'], '%')} near {most['x']:.3g}; points stand at the mean of their bin, with 95 % intervals "
-        f"over groups of related particles, {int(bins['particles'].min())} particles or more in each."
+        f"{number(most['value'], '%')} near {most['x']:.3g}; points stand at the mean of their bin, with 95 % "
+        f"intervals over groups of related particles, {int(bins['particles'].min())} particles or more in each."
     )
 
 
@@ -174,8 +168,8 @@ def judgement(table: pd.DataFrame) -> Iterator[Shown]:
     half = curve.iloc[(len(curve) - 1) // 2]
     yield Shown(
         "Abstention",
-        f"If the network reads only the half of the images of which it is surest, {number(half['risk'], '%')} are wrong "
-        f"instead of {number(curve['risk'].iloc[-1], '%')}.",
+        f"If the network reads only the half of the images of which it is surest, {number(half['risk'], '%')} are "
+        f"wrong instead of {number(curve['risk'].iloc[-1], '%')}.",
         abstention(curve),
     )
     truth = known["ordering"] == ORDERINGS[0]
@@ -196,11 +190,14 @@ def coverage(table: pd.DataFrame) -> Shown:
         if low not in table or high not in table or table[low].isna().all():
             return Shown(title, f"Left out: the predictions have no intervals ({low}, {high}).")
         held = table.assign(held=table[column].between(table[low], table[high]).astype(float))
-        scored: Callable[[pd.DataFrame], Score] = lambda rows: study.mean_score(rows["held"], rows["group"])
-        bins = study.binned(held, "dose_e_per_A2", study.quantile_edges(held["dose_e_per_A2"]), scored)
+        bins = study.binned(held, "dose_e_per_A2", study.quantile_edges(held["dose_e_per_A2"]), _share_held)
         panels.append(Bins(bins, "Dose (e/Å²)", f"True {words} inside", log=True, share=True))
-        said.append(f"{number(scored(held).value, '%')} of the intervals of {words}")
+        said.append(f"{number(_share_held(held).value, '%')} of the intervals of {words}")
     return Shown(title, f"Of the 90 % intervals, {' and '.join(said)} hold the truth.", against(panels))
+
+
+def _share_held(rows: pd.DataFrame) -> Score:
+    return mean_score(rows["held"], rows["group"])
 
 
 def learning_curve(tests: Sequence[Tested], key: str, words: str) -> Shown:
@@ -224,10 +221,10 @@ def learning_curve(tests: Sequence[Tested], key: str, words: str) -> Shown:
     ends: NDArray[np.float64] = np.array([[e or np.nan for e in (s.value, s.low, s.high)] for s in map(law.at, at)]).T
     far = law.at(FULL_SET)
     sentence += (
-        f" The errors fall as the number of particles to the power −{law.exponent:.2f} ± {law.covariance[1, 1] ** 0.5:.2f}"
-        f"; if that law held so far, {thousands(FULL_SET)} particles would leave {number(far.value, '%')} "
-        f"({interval(far.low, far.high, '%')}) wrong at the same number of visits."
-    ).replace("−-", "+")
+        f" The errors go as the number of particles to the power {minus(f'{-law.exponent:.2f}')} ± "
+        f"{law.covariance[1, 1] ** 0.5:.2f}; if that law held so far, {thousands(FULL_SET)} particles would leave "
+        f"{number(far.value, '%')} ({interval(far.low, far.high, '%')}) wrong at the same number of visits."
+    )
     return Shown(title, sentence, growth(table, axis, "Order read wrong", (at, ends)))
 
 
@@ -339,7 +336,7 @@ def write_page(folder: Path, config: Config, out: Path, watch: Stopwatch) -> Non
             {
                 "title": each.title,
                 "sentence": each.sentence,
-                "image": embed(each.figure, each.title) if each.figure else "",
+                "image": embed(each.figure, f"{each.title}: {each.sentence}") if each.figure else "",
             }
             for each in shown
         ],
