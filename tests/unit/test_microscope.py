@@ -38,7 +38,7 @@ def test_astigmatism_turns_with_the_image(symmetry: int) -> None:
 def test_the_loss_is_that_of_laplace_densities() -> None:
     task, scale = Microscope(), Scale((0.0,) * 4, (1.0,) * 4)
     zero = torch.zeros(1)
-    batch = {name: zero for name in READ} | {"symmetry": zero.long(), "dose_e_per_A2": torch.ones(1)}
+    batch = dict.fromkeys(READ, zero) | {"symmetry": zero.long(), "dose_e_per_A2": torch.ones(1)}
     output = torch.tensor([[2.0, 0, 0, 0, np.log(4.0), 0, 0, 0]])
     # −ln of e^(−2/4)/8, and three times −ln ½
     assert float(task.loss(output, batch, scale)) == pytest.approx(0.5 + np.log(8) + 3 * np.log(2))

@@ -1,4 +1,4 @@
-"""What predictions tell: scores in bins, abstention, reliability, laws of growth; numbers follow from hand arithmetic."""
+"""What predictions tell: scores in bins, abstention, reliability, laws of growth, against hand arithmetic."""
 
 import numpy as np
 import pandas as pd
@@ -100,7 +100,7 @@ def test_a_power_law_is_found_with_its_uncertainty() -> None:
     assert law.at(200_000).value == pytest.approx(0.8 * 200_000**-0.25)
     # the slope of a line through points of standard deviation σ = 1/8 in ln(error): σ / √Σ(ln n − mean)²
     assert np.sqrt(law.covariance[1, 1]) == pytest.approx(0.125 / (np.log(2) * np.sqrt(10)))
-    with pytest.raises(ContractError, match="at least 3 sizes; got \\[32.0, 64.0\\]"):
+    with pytest.raises(ContractError, match=r"at least 3 sizes; got \[32\.0, 64\.0\]"):
         study.PowerLaw.fit(sizes[:2], [0.3, 0.2], [0.1, 0.1])
 
 

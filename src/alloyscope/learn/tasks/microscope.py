@@ -72,7 +72,8 @@ class Microscope(Task):
         value, ln_scale = output.chunk(2, dim=1)
         ln_scale = ln_scale.clamp(-7, 7)
         wanted = (shown_truths(batch) - output.new_tensor(scale.centre)) / output.new_tensor(scale.spread)
-        return ((value - wanted).abs() * (-ln_scale).exp() + ln_scale + np.log(2)).sum(dim=1).mean()
+        each: Tensor = (value - wanted).abs() * (-ln_scale).exp() + ln_scale + float(np.log(2))
+        return each.sum(dim=1).mean()
 
     def metrics(self, output: "Tensor", batch: Batch, scale: Scale) -> dict[str, "Tensor"]:
         value = output[:, : len(READ)] * output.new_tensor(scale.spread) + output.new_tensor(scale.centre)
