@@ -24,7 +24,7 @@ include: "workflow/rules/common.smk"
 wildcard_constraints:
     chunk=r"\d{6}",
     task="|".join(CAMPAIGN.training.tasks),
-    run=r"seed-\d+",
+    run="|".join(name for task in CAMPAIGN.training.tasks for name in CAMPAIGN.training.tests_of(task)),
 
 
 include: "workflow/rules/potential.smk"

@@ -43,7 +43,9 @@ def main() -> None:
         rng = rng_for("limit", SEED, number)
         sampled.append([sampled_accuracy(*images, dose * area, DRAWS, rng) for dose in DOSES])
     for dose, one, other in zip(DOSES, np.mean(exact, axis=0), np.mean(sampled, axis=0)):
-        print(f"{dose:6g} e/Å²: {100 * one:.1f} % from moments, {100 * other:.1f} % of {2 * DRAWS * wanted} drawn images")
+        print(
+            f"{dose:6g} e/Å²: {100 * one:.1f} % from moments, {100 * other:.1f} % of {2 * DRAWS * wanted} drawn images"
+        )
     quantiles = np.quantile(needed, (0.1, 0.5, 0.9, 1.0))
     print("dose for 99 %, 10 %, 50 %, 90 % of particles and the worst:", ", ".join(f"{q:.2g}" for q in quantiles))
 

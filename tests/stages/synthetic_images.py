@@ -56,13 +56,16 @@ def build(folder: Path, n_particles: int = 40, pixels: int = 32) -> Path:
                     "split": SPLITS[particle % len(SPLITS)],
                     "ordering": ordering,
                     "n_atoms": n_atoms,
+                    "n_first": round(fraction * n_atoms),
+                    "n_second": n_atoms - round(fraction * n_atoms),
                     "fraction_first": fraction,
                 }
             )
     write_shard(folder, 0, shard, {"clean": clean, "counts": counts})
     write_metadata(folder, 1, shard, {})
     pd.DataFrame(rows).to_parquet(folder / "images.parquet")
-    write_json(folder / "dataset.json", {"digest": "synthetic", "pixel_size_A": PIXEL_A, "n_images": len(rows)})
+    account = {"digest": "synthetic", "pixel_size_A": PIXEL_A, "n_images": len(rows), "gain": 1.0, "offset": 0.0}
+    write_json(folder / "dataset.json", account)
     return folder / "dataset.json"
 
 

@@ -203,3 +203,36 @@ def test_particles_without_an_order_are_scored_for_size_and_composition(folder, 
     log = capsys.readouterr().err
     assert f"in the split test, {16 - scores['n_ordered']} of 16 images are of particles" in log
     assert ("accuracy without a value" in log) == (not labelled)
+
+
+def test_another_set_is_scored_without_the_particles_that_were_seen(folder, tmp_path):
+    """The other set holds the particles of the first; three that were trained on have other counts there."""
+    trained_on, other = folder / "hrtem" / "dataset.json", build(tmp_path / "hrtem")
+    index = pd.read_parquet(other.parent / "images.parquet")
+    fresh = index["particle"].isin(index.loc[index["split"] == "train", "particle"].unique()[:3])
+    alter(other, split="test", n_first=index["n_first"].where(~fresh, 5000))
+    checkpoint = folder / "training" / "reading" / "best.ckpt"
+    evaluate.run(task="reading", dataset=other, trained_on=trained_on, checkpoint=checkpoint, out=tmp_path / "out")
+    tested = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    expected = index[index["valid"] & (fresh | (index["split"] == "test"))]
+    assert tested["image"].tolist() == expected["image"].tolist()
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert scores["n_training_particles"] == index.loc[index["split"] == "train", "particle"].nunique()
+
+
+def test_a_split_by_image_is_scored_on_the_images_held_back(folder, tmp_path):
+    dataset = folder / "hrtem" / "dataset.json"
+    train.run(
+        task="reading",
+        seed=0,
+        dataset=dataset,
+        settings={"epochs": 1, "batch_size": 8, "width": 4, "split": "image"},
+        detector=DetectorSection(),
+        loader_workers=0,
+        out=tmp_path / "run",
+    )
+    evaluate.run(task="reading", dataset=dataset, checkpoint=tmp_path / "run" / "best.ckpt", out=tmp_path / "out")
+    index = pd.read_parquet(folder / "hrtem" / "images.parquet")
+    tested = pd.read_parquet(tmp_path / "out" / "predictions.parquet")["particle"]
+    assert set(tested) <= set(index.loc[index["split"] == "train", "particle"])
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["split_by"] == "image"

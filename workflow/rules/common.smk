@@ -6,7 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from alloyscope.campaign import chunks, costs
-from alloyscope.campaign.stages import STAGES
+from alloyscope.campaign.stages import STAGES, shows_networks
 from alloyscope.config import read
 from alloyscope.errors import ConfigError
 from alloyscope.ids import chunk_name

@@ -1,12 +1,20 @@
 # in:  hrtem/dataset.json; training/<task>/<run>/run.json and the best.ckpt beside it
 # out: evaluation/<task>/<run>/metrics.json           scores on the test split with their intervals and baselines
 #      evaluation/<task>/<run>/predictions.parquet    one row per test image
+#
+# A run that is tested on the images of another campaign (`tested_on`) has a further folder, <run>@<campaign>.
+
+
+def tested_dataset(wildcards):
+    """dataset.json of the campaign whose images are tested."""
+    other = CAMPAIGN.training.tests_of(wildcards.task)[wildcards.run]
+    return rules.dataset.output.dataset if other is None else f"{other}/hrtem/dataset.json"
 
 
 rule evaluate:
     input:
-        dataset=rules.dataset.output.dataset,
-        run=rules.train.output.run,
+        dataset=tested_dataset,
+        run=lambda wildcards: rules.train.output.run.format(task=wildcards.task, run=wildcards.run.partition("@")[0]),
     output:
         metrics=report(
             f"{RESULTS}/evaluation/{{task}}/{{run}}/metrics.json",
@@ -29,13 +37,14 @@ rule evaluate:
         device=CAMPAIGN.learning_device,  # a resource, because Snakemake does not compare resources
     params:
         **made_from("evaluate"),
-        checkpoint=f"{RESULTS}/training/{{task}}/{{run}}/best.ckpt",
+        checkpoint=lambda wildcards, input: Path(input.run).with_name("best.ckpt").as_posix(),
         folder=f"{RESULTS}/evaluation/{{task}}/{{run}}",
     shell:
         """
         python -m alloyscope evaluate \
             --task {wildcards.task} \
             --dataset {input.dataset:q} \
+            --trained-on {rules.dataset.output.dataset:q} \
             --checkpoint {params.checkpoint:q} \
             --device {resources.device} \
             --out {params.folder:q} \

@@ -1,5 +1,6 @@
 # in:  the tables, scores and checks of every stage
 # out: report/index.html     self-contained page
+#      report/networks.html  self-contained page on what the networks can tell, with named runs or many particles
 #      report/run.html       self-contained page on the run: cost, failures, commands to run a part again
 #      report/summary.txt    the main results in a few lines
 
@@ -10,12 +11,13 @@ rule report:
         rules.structures.output.table,
         rules.statistics.output.page,
         rules.dataset.output.images,
-        expand(
-            rules.evaluate.output.metrics,
-            task=CAMPAIGN.training.tasks,
-            run=[f"seed-{seed}" for seed in CAMPAIGN.training.seeds],
-        ),
+        [
+            f"{RESULTS}/{STAGES['evaluate'].proof.format(task=task, run=test)}"
+            for task in CAMPAIGN.training.tasks
+            for test in CAMPAIGN.training.tests_of(task)
+        ],
     output:
+        **({"networks": f"{RESULTS}/report/networks.html"} if shows_networks(CAMPAIGN) else {}),
         page=report(
             f"{RESULTS}/report/index.html",
             caption="../report/report.rst",

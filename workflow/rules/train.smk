@@ -25,11 +25,11 @@ rule train:
         device=CAMPAIGN.learning_device,
     params:
         **made_from("train"),
-        seed=lambda wildcards: wildcards.run.removeprefix("seed-"),
+        seed=lambda wildcards: str(CAMPAIGN.training.runs_of(wildcards.task)[wildcards.run].seed),
         folder=f"{RESULTS}/training/{{task}}/{{run}}",
         structures=f"{RESULTS}/structures",  # those of which the image set was made
         species=CAMPAIGN.particles.species,
-        settings=lambda wildcards: CAMPAIGN.training.task(wildcards.task).as_json(),
+        settings=lambda wildcards: CAMPAIGN.training.runs_of(wildcards.task)[wildcards.run].settings.as_json(),
     shell:
         """
         python -m alloyscope train \

@@ -36,7 +36,10 @@ def names_of(stage: Stage, config: Config) -> Iterator[dict[str, str]]:
             yield from ({"chunk": chunk_name(chunk)} for chunk in imaging_chunks(config))
         case "run":
             for task in config.training.tasks:
-                yield from ({"task": task, "run": f"seed-{seed}"} for seed in config.training.seeds)
+                yield from ({"task": task, "run": run} for run in config.training.runs_of(task))
+        case "test":
+            for task in config.training.tasks:
+                yield from ({"task": task, "run": test} for test in config.training.tests_of(task))
 
 
 def jobs(config: Config, folder: Path) -> dict[str, list[Job]]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from alloyscope.config.model import Config
 
+STUDIED = 500  # particles from which on a campaign's report tells what its networks can tell
 # Finished campaigns have recorded these recipes as numbers.
 BARE_RECIPES = {"potential": 2, "md": 1, "film": 1, "evaluate": 1, "report": 1}
-Per = Literal["campaign", "md chunk", "imaging chunk", "run"]  # one job per …
+Per = Literal["campaign", "md chunk", "imaging chunk", "run", "test"]  # one job per …; a test is a run on an image set
 Value = str | int | float  # Snakemake records repr() of a param: 1, 1.0 and "1" differ
 Params = dict[str, Callable[["Config"], Value]]
 
@@ -25,7 +26,8 @@ class Stage:
     Attributes:
         name: Name of the rule, of the command, of its folders under logs/ and benchmarks/, and of `Manifest.stage`.
         per: The unit of which there is one job each.
-        proof: The output that proves a job done, below the results folder, with {chunk}, {task} and {run} in braces.
+        proof: The output that proves a job done, below the results folder, with {chunk}, {task} and {run} in braces; a
+            test stands in the place of the run.
         recipe: Number that is raised by hand when the results change, so that this stage and those after it run again.
         made_from: Params of the rule, which are flags of the command; the stage runs again when their values change.
         after: Stages whose outputs this stage reads.
@@ -64,9 +66,14 @@ class Stage:
         return self.per in ("md chunk", "imaging chunk")
 
     @property
+    def trains(self) -> bool:
+        """Whether its jobs are those of the runs of a task."""
+        return self.per in ("run", "test")
+
+    @property
     def log(self) -> str:
         """Path of a job's log, below the results folder."""
-        job = "chunk-{chunk}" if self.chunked else "{task}-{run}" if self.per == "run" else self.name
+        job = "chunk-{chunk}" if self.chunked else "{task}-{run}" if self.trains else self.name
         return f"logs/{self.name}/{job}.log"
 
     @property
@@ -107,6 +114,11 @@ def _from(source: str) -> Callable[["Config"], bool]:
 
 def _shows_film(config: "Config") -> bool:
     return config.imaging.film.share > 0
+
+
+def shows_networks(config: "Config") -> bool:
+    """Whether the report has the page "What the networks can tell": with named runs of a reader, or many particles."""
+    return "reading" in config.training.tasks and (bool(config.training.runs) or config.campaign.n_particles >= STUDIED)
 
 
 CHUNK = "chunk-{chunk}.json"
@@ -179,7 +191,7 @@ STAGES: dict[str, Stage] = {
             after=("dataset",),
         ),
         Stage(
-            *("evaluate", "run", "evaluation/{task}/{run}/metrics.json", 2),
+            *("evaluate", "test", "evaluation/{task}/{run}/metrics.json", 2),
             made_from={},
             after=("train", "dataset"),
             beside=("evaluation/{task}/{run}/predictions.parquet",),

@@ -1,6 +1,9 @@
 """Checks that involve several sections of a config."""
 
+import re
+
 from alloyscope.config.model import Config
+from alloyscope.config.runs import RunSection
 from alloyscope.errors import ConfigError
 from alloyscope.learn.tasks import TASKS
 from alloyscope.md.protocols import PROTOCOLS
@@ -30,6 +33,7 @@ def cross_faults(config: Config) -> list[str]:
             f"{config.campaign.n_particles} particles; must be at least {least}"
         )
     faults += _snapshot_faults(config)
+    faults += [fault for name, run in config.training.runs.items() for fault in _run_faults(name, run, config)]
     for species in config.particles.species:
         if species not in parameters.elements:
             faults.append(
@@ -64,6 +68,30 @@ def _snapshot_faults(config: Config) -> list[str]:
     if wanted is None or wanted <= kept:
         return []
     return [f"imaging.snapshots_per_image: must be at most the {kept} that a particle has ({why}); got {wanted}"]
+
+
+def _run_faults(name: str, run: RunSection, config: Config) -> list[str]:
+    path = f"training.runs.{name}"
+    if re.fullmatch(r"seed-\d+", name):
+        return [f"{path}: names like seed-0 belong to the runs that training.seeds makes; choose another name"]
+    if run.task not in config.training.tasks:
+        return [
+            f"{path}.task: must be one of training.tasks, {', '.join(config.training.tasks) or 'which is empty'}; "
+            f"got {run.task}"
+        ]
+    try:
+        settings = run.settings(config.training.task(run.task), path)
+    except ConfigError as error:
+        return [str(error)]
+    limits = (
+        ("particles", settings.particles, config.campaign.n_particles, "campaign.n_particles"),
+        ("views", settings.views, config.imaging.views, "imaging.views"),
+    )
+    return [
+        f"{path}.{key}: must be at most {most} ({where}); got {wanted}"
+        for key, wanted, most, where in limits
+        if wanted is not None and wanted > most
+    ]
 
 
 def _resolution_faults(imaging: ImagingSection, species: str, r0_A: float) -> list[str]:

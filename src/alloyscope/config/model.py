@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model, model_validator
 
+from alloyscope.config.runs import Run, RunName, RunSection, TaskName
 from alloyscope.learn.task import Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.md.protocol import Dynamics, Protocol
@@ -35,7 +36,6 @@ def _different(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 ProtocolName = Annotated[str, AfterValidator(_one_of(PROTOCOLS)), WithJsonSchema({"enum": list(PROTOCOLS)})]
-TaskName = Annotated[str, AfterValidator(_one_of(TASKS)), WithJsonSchema({"enum": list(TASKS)})]
 
 
 def _fields(records: Mapping[str, type[Protocol] | type[Task]], base: type[Section]) -> dict[str, Any]:
@@ -118,11 +118,30 @@ class Training(Section):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     tasks: Annotated[tuple[TaskName, ...], AfterValidator(_different), LATER] = ("reading", "denoising")
     loader_workers: int = Field(0, ge=0)
+    runs: Annotated[dict[RunName, RunSection], LATER] = Field({})  # beside the runs `seed-0`, … of every task
 
     def task(self, name: str) -> Task:
         """The settings of a task; its defaults when the campaign does not use it."""
         found: Task | None = getattr(self, name)
         return found or TASKS[name]()
+
+    def runs_of(self, task: str) -> dict[str, Run]:
+        """The runs of a task by name: one for each seed, then the named ones.
+
+        Raises:
+            ConfigError: a named run has a key that is no setting of the task, or a value that is not allowed.
+        """
+        seeds = {f"seed-{seed}": Run(seed, self.task(task)) for seed in self.seeds}
+        named = {
+            name: Run(run.seed, run.settings(self.task(task), f"training.runs.{name}"), run.tested_on)
+            for name, run in self.runs.items()
+            if run.task == task
+        }
+        return seeds | named
+
+    def tests_of(self, task: str) -> dict[str, str | None]:
+        """The evaluations of a task by name, and the results folder of the tested campaign; None for its own."""
+        return {test: on for name, run in self.runs_of(task).items() for test, on in run.tests(name).items()}
 
 
 if TYPE_CHECKING:

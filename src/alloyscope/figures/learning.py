@@ -108,3 +108,16 @@ def quality_against_dose(predictions: pd.DataFrame) -> Figure:
         axes.set(xscale="log", xlabel="Dose (e/Å²)", ylabel=label)
     legend_above(panels[0])
     return figure
+
+
+@styled
+def quantities_against_truth(predictions: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+    """Predicted against true values of each test image, one panel for each quantity (column → label of the axis)."""
+    need(predictions, *labels, *(f"{name}_predicted" for name in labels))
+    figure, panels = row_of_panels(len(labels), width=2.6 * len(labels), height=2.9)
+    for axes, (name, label) in zip(panels, labels.items()):
+        ends = (predictions[name].min(), predictions[name].max())
+        axes.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
+        cloud(axes, predictions[name], predictions[f"{name}_predicted"], BLUE)
+        axes.set(xlabel=f"{label}, true", ylabel="predicted")
+    return figure

@@ -184,6 +184,9 @@ class Images(Dataset[Raw]):
             arrays["maps"] = self.maps[places]
         arrays |= {"row": self.rows[places], "vacuum_e": self.vacuum_e[places]}
         arrays |= {name: values[places] for name, values in self.labels.items()}
+        shown_e = fresh["cameras"].vacuum_e.numpy() if "cameras" in fresh else arrays["vacuum_e"]
+        arrays["dose_e_per_A2"] = shown_e / np.float32(self.pixel_size_A**2)
+        arrays["symmetry"] = np.repeat(np.arange(8), fresh.get("turns", [len(places)] + 7 * [0]))
         return {**{name: torch.from_numpy(array) for name, array in arrays.items()}, **fresh}
 
     def shown(self, places: list[int]) -> Batch:

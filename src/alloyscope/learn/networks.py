@@ -120,6 +120,31 @@ class ReadingNetwork(nn.Module):
         return seen, maps
 
 
+class NumbersNetwork(nn.Module):
+    """Residual network that reads numbers from an image and its electrons.
+
+    Args:
+        width: Channels of the first level; they double at each of the two halvings of the grid.
+        outputs: Number of outputs.
+    """
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            fold(4, width), Residual(width),
+            down(width), nn.ReLU(), Residual(2 * width),
+            down(2 * width), nn.ReLU(), Residual(4 * width),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.Linear(8 * width + 1, 4 * width), nn.ReLU(), nn.Linear(4 * width, outputs))
+
+    def forward(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
+        """(n, 1, y, x) and (n,) → (n, outputs)."""
+        features = self.body(contrasts(image, electrons))
+        pooled = [features.mean(dim=(2, 3)), features.amax(dim=(2, 3)), electrons.log10()[:, None]]
+        out: torch.Tensor = self.head(torch.cat(pooled, dim=1))
+        return out
+
+
 class DenoisingNetwork(nn.Module):
     """U-Net (Ronneberger et al. 2015): noisy image and electrons → expected image, as contrast to the background.
 

@@ -121,6 +121,8 @@ class Task(Section, ABC):
             normalised_by `dose`, of the incident beam, (n, 1, y, x).
         electrons: Electrons per pixel that the noise of the background shows, or those of the dose, (n,).
         row: Row of the image in the arrays, (n,).
+        symmetry: Number of the symmetry of the square by which the image was turned (learn/data.turned), (n,).
+        dose_e_per_A2: Dose of the image as it is shown, (n,).
         clean: Expected intensity in units of its own background, or of the incident beam, with the shape of `image`,
             if it is among `reads`.
         maps: Projected atoms of either species in each cell of the field, (n, 2, CELLS, CELLS), if they are among
@@ -134,6 +136,8 @@ class Task(Section, ABC):
         shown: Scores that the log and the report show.
         examples: Number of test images that the report shows with the network's output, which is then an image; `reads`
             must hold "clean".
+        symmetries: Number of the symmetries of the square over which a network's output is averaged; 1 for an output
+            that turns with the image.
         heading: Heading of the section in the report.
         does: What the network does, as a continuation of "A network".
         spelled: Whether every config holds the section, as for a protocol. A later task leaves this out.
@@ -144,6 +148,7 @@ class Task(Section, ABC):
     columns: ClassVar[Mapping[str, str]]
     shown: ClassVar[tuple[Shown, ...]]
     examples: ClassVar[int] = 0
+    symmetries: ClassVar[int] = 8
     heading: ClassVar[str]
     does: ClassVar[str]
     spelled: ClassVar[bool] = False
@@ -177,6 +182,11 @@ class Task(Section, ABC):
                 + (" beside `images`; remove it" if "images" in content else "")
             )
         return content | {"images": "redrawn" if earlier else "stored"}
+
+    # Which images of the split `train` are shown (learn/subset.py); null: all
+    particles: Annotated[int | None, Field(ge=1), LATER] = None  # so many, from the first on
+    views: Annotated[int | None, Field(ge=1), LATER] = None  # so many of each particle, from the first on
+    split: Annotated[Literal["particle", "image"], LATER] = "particle"  # image: test images show particles trained on
 
     @classmethod
     def name(cls) -> str:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from alloyscope.campaign.provenance import Stopwatch
+from alloyscope.campaign.stages import shows_networks
 from alloyscope.config.model import Config
 from alloyscope.contracts import Split
 from alloyscope.errors import StoreError
@@ -87,8 +88,8 @@ def gallery(folder: Path, images: pd.DataFrame, pixel_size_A: float) -> list[Mar
 
 
 def read_task(folder: Path, name: str, config: Config) -> Evaluated | None:
-    """Read every run of a task; None if the task was not evaluated."""
-    runs = [f"seed-{seed}" for seed in config.training.seeds]
+    """Read the runs of a task with its own settings, or its first named run; None if the task was not evaluated."""
+    runs = list(config.training.runs_of(name))[: len(config.training.seeds) or 1]
     runs = [run for run in runs if (folder / "evaluation" / name / run).is_dir()]
     if not runs:
         return None
@@ -246,6 +247,7 @@ def write_page(folder: Path, config: Config, out: Path, watch: Stopwatch) -> Non
             "Checks of the potential",
         ),
         released=released,
+        networks=shows_networks(config),
         own=watch.record(),
     )
     write_text(out.with_name("summary.txt"), "\n".join(lines) + "\n")

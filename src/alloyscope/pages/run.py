@@ -69,7 +69,7 @@ class Run:
             for path in sorted(folder.glob(stage.provenance.format(task="*", run="*"))):
                 content = read_json(path)
                 if "provenance" in content:
-                    name = "-".join(path.parts[-3:-1]) if stage.per == "run" else ""
+                    name = "-".join(path.parts[-3:-1]) if stage.trains else ""
                     rows.append(from_record(partial(record_row, name), content["provenance"], path))
         measured = list(all_benchmarks(folder))
         return cls(table(rows, RECORDED), table(measured, MEASURED), manifests)

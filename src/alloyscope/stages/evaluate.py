@@ -9,6 +9,7 @@ predictions.parquet then holds intervals of size and composition, and metrics.js
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,18 @@ from alloyscope.learn import metrics
 from alloyscope.learn.calibration import TRANSFORMS, Calibration, Readings, coverage, is_reading, reliability, tempered
 from alloyscope.learn.data import ImageData, Released, read_released
 from alloyscope.learn.likeness import Likeness, descriptors
-from alloyscope.learn.model import Learner, trained_learner
+from alloyscope.learn.model import Card, Learner, trained_learner
 from alloyscope.learn.predict import Reader, symmetries_of
 from alloyscope.learn.scores import further_scores
+from alloyscope.learn.subset import chosen, unseen
+from alloyscope.learn.task import Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.progress import log
 from alloyscope.stages.arguments import add_device
-from alloyscope.store.atomic import write_json, writing
+from alloyscope.store.atomic import read_json, write_json, writing
 from alloyscope.store.checkpoints import load_checkpoint
-from alloyscope.store.tables import Columns, write_table
+from alloyscope.store.tables import Columns, read_table, write_table
 
 DESCRIBED = 4000  # most images of a split from which the likeness to the training is learnt
 ENDS = tuple(f"{name}_{end}" for name in TRANSFORMS for end in ("low", "high"))  # of the intervals
@@ -46,12 +49,21 @@ IMAGE: Columns = {
 }
 
 
-def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device | None = None) -> None:
+def run(
+    *,
+    task: str,
+    dataset: Path,
+    checkpoint: Path,
+    out: Path,
+    trained_on: Path | None = None,
+    device: Device | None = None,
+) -> None:
     """Evaluate one checkpoint.
 
     Args:
         task: Task that the network was trained for.
         dataset: dataset.json of the image set.
+        trained_on: dataset.json of the set that the network was trained on (default: `dataset`).
         checkpoint: best.ckpt.
         out: Folder of predictions and scores.
         device: Device that runs the network (default: auto).
@@ -63,16 +75,23 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
         StoreError: an input is missing or damaged, or an output cannot be written.
     """
     watch = Stopwatch("evaluate")
-    released = read_released(dataset)
     learner = trained_learner(load_checkpoint(checkpoint))
     card, record = learner.card, learner.task
     if card.task != task:
         raise ConfigError(f"--checkpoint must be a network for {task}; {checkpoint} is one for {card.task}")
-    require_unseen(released, card.seen)
+    detector = DetectorSection.model_validate(card.detector)
+    own_set = trained_on is None or trained_on == dataset
+    if own_set:
+        released, trained = own_images(dataset, card, record)
+    else:
+        assert trained_on is not None
+        released, trained = other_images(dataset, trained_on, card, record)
+        account = read_json(dataset)
+        detector = detector.model_copy(update={name: account[name] for name in ("gain", "offset")})
+    tested = released.rows("test").reset_index(drop=True)
     used = device or "auto"
     reader = Reader(record, learner.network, learner.scale, symmetries_of(record))
-    data = ImageData(released, record, DetectorSection.model_validate(card.detector), device=used)
-    tested = released.rows("test").reset_index(drop=True)
+    data = ImageData(released, record, detector, device=used)
     log(f"{task}: scoring {len(tested)} images of {tested['particle'].nunique()} particles with {checkpoint}")
     if said := record.remark(tested):
         log(f"{task}: in the split test, {said}")
@@ -92,16 +111,17 @@ def run(*, task: str, dataset: Path, checkpoint: Path, out: Path, device: Device
             likeness = Likeness.of(described(data, "train"), described(data, "calibration"))
             found["likeness"] = likeness.model_dump(mode="json") if likeness else None
         write_json(out / "calibration.json", found)
-    scores = record.score(table, released.rows("train")) | further
+    scores = record.score(table, trained) | further
     if record.examples:
         write_examples(out / "examples.npz", learner, data, example_places(tested, record.examples))
     write_table(out / "predictions.parquet", table, columns)
     account = {
         "task": task,
         "split": "test",
+        "split_by": record.split if trained_on in (None, dataset) else "particle",
         "n_test_images": len(tested),
         "n_test_particles": int(tested["particle"].nunique()),
-        "n_training_particles": int(released.rows("train")["particle"].nunique()),
+        "n_training_particles": int(trained["particle"].nunique()),
         "training": card.digest,
         "dataset": released.digest,
         "symmetries": reader.symmetries,
@@ -123,10 +143,10 @@ def described(data: ImageData, split: Split) -> tuple[NDArray[np.float64], NDArr
     """Descriptors (n, d) and electrons per pixel (n,) of images of a split, spread evenly over it."""
     images = data.images(split)
     places = np.unique(np.linspace(0, len(images) - 1, DESCRIBED).round().astype(int))
-    items = [images[int(place)] for place in places]
-    electrons = [float(item["electrons"]) for item in items]
-    found = [descriptors(item["image"][0].numpy(), shown) for item, shown in zip(items, electrons)]
-    return np.stack(found), np.array(electrons)
+    batches = [images.shown(part.tolist()) for part in np.array_split(places, max(1, len(places) // 64))]
+    electrons = np.concatenate([batch["electrons"].numpy() for batch in batches]).astype(np.float64)
+    shown = [image.numpy() for batch in batches for image in batch["image"][:, 0]]
+    return np.stack([descriptors(image, each) for image, each in zip(shown, electrons.tolist())]), electrons
 
 
 def calibrated(
@@ -165,16 +185,31 @@ def calibrated(
     return calibration.intervals(read) | electrons, further, calibration.model_dump(mode="json")
 
 
-def require_unseen(released: Released, trained: list[int]) -> None:
-    """Check that the network has seen no particle of the splits calibration and test, and no relative of one.
+def own_images(dataset: Path, card: Card, task: Task) -> tuple[Released, pd.DataFrame]:
+    """The set that a network was trained on, as it saw it, and the rows that trained it.
 
     Raises:
-        GateError: it has seen one.
+        GateError: the network has seen a test particle, and the set was not split by image on purpose.
     """
-    own = pd.concat([released.rows("train"), released.rows("validation")])["particle"]
-    seen = with_relatives({*trained, *own.tolist()}, released.table)
-    held_out = released.table[released.table["split"].isin(["calibration", "test"])]
-    metrics.check_separation(seen, set(held_out["particle"].tolist()))
+    whole = read_released(dataset)
+    released = replace(whole, table=chosen(whole.table, task))
+    if task.split == "particle":
+        own = pd.concat([whole.rows("train"), whole.rows("validation")])["particle"]
+        seen = with_relatives({*card.seen, *own.tolist()}, whole.table)
+        held_out = whole.table[whole.table["split"].isin(["calibration", "test"])]
+        metrics.check_separation(seen, set(held_out["particle"].tolist()))
+    return released, released.rows("train")
+
+
+def other_images(dataset: Path, trained_on: Path, card: Card, task: Task) -> tuple[Released, pd.DataFrame]:
+    """Another set without the particles that a network may have seen, and the rows that trained it."""
+    images = read_table(trained_on.parent / "images.parquet")
+    trained = chosen(images[images["valid"].astype(bool)], task)
+    released = read_released(dataset)
+    left = unseen(released.table, images, with_relatives(set(card.seen), images))
+    if fewer := len(released.table) - len(left):
+        log(f"{task.name()}: left out {fewer} images of particles that the network may have seen")
+    return replace(released, table=left), trained[trained["split"] == "train"]
 
 
 def said_of(score: float | None) -> str:
@@ -223,6 +258,13 @@ def with_relatives(particles: set[int], images: pd.DataFrame) -> set[int]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=list(TASKS), required=True)
     parser.add_argument("--dataset", type=Path, required=True, metavar="FILE", help="dataset.json of the image set")
+    parser.add_argument(
+        "--trained-on",
+        type=Path,
+        metavar="FILE",
+        help="dataset.json of the set that the network was trained on, if it is another one than --dataset; particles "
+        "that it may have seen are then left out",
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="best.ckpt of the training")
     add_device(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of predictions and scores")

@@ -11,6 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from alloyscope.learn.data import ImageData, Released, read_released
 from alloyscope.learn.maps import projected_maps, read_particles
 from alloyscope.learn.model import Card, Learner, make_trainer, new_learner, quiet_lightning
 from alloyscope.learn.networks import PIXEL_MULTIPLE
+from alloyscope.learn.subset import chosen
 from alloyscope.learn.task import CELLS, Batch, Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection, Device
@@ -277,6 +279,7 @@ def run(
     watch = Stopwatch("train")
     record = parse_section(TASKS[task], settings, "settings")
     released = read_released(dataset)
+    released = replace(released, table=chosen(released.table, record))
     shape = released.clean.shape
     check_pixels(record, shape[1:])
     used = device or "auto"

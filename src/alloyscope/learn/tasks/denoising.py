@@ -45,6 +45,7 @@ class Denoising(Task):
         ),
     )
     examples = 4
+    symmetries = 1
     heading = "Denoising"
     does = "removes the noise"
     spelled = True
