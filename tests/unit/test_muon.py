@@ -56,3 +56,19 @@ def test_other_parameters_step_as_adamw_does():
             optimizer.step()
     assert torch.equal(ours, theirs)
     assert not torch.equal(kernel, torch.ones_like(kernel))
+
+
+def test_a_closure_sees_all_parameters():
+    kernel, other = nn.Parameter(torch.ones(2, 2, 3, 3)), nn.Parameter(torch.ones(3))
+    optimizer = Muon([kernel], [other], 1e-2)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = kernel.square().sum() + other.square().sum()
+        loss.backward()
+        return loss.detach()
+
+    for _ in range(2):
+        before = kernel.detach().clone()
+        assert float(optimizer.step(closure)) > 0
+        assert torch.allclose(kernel.grad, 2 * before)  # of this step alone

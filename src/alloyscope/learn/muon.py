@@ -37,10 +37,14 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:  # before AdamW's step, because the closure sets the gradients of all groups to 0
+            with torch.enable_grad():
+                loss = closure()
         adam, muon = self.param_groups
         self.param_groups = [adam]
         try:
-            loss = super().step(closure)
+            super().step()
         finally:
             self.param_groups = [adam, muon]
         for kernel in muon["params"]:
