@@ -130,6 +130,7 @@ def _filtered(
                 group[k] = noisy[places[k, 0], places[k, 1]]
                 guide[k] = pilot[places[k, 0], places[k, 1]]
             _haar(group)
+            shrink: Any
             if wiener:
                 _haar(guide)
                 shrink = guide**2 / (guide**2 + 1)

@@ -154,7 +154,7 @@ class Images(Dataset[Raw]):
         self.task, self.detector, self.seed, self.maps = task, detector, seed, maps
         self.pixels, self.pixel_size_A = int(released.counts.shape[-1]), released.pixel_size_A
         doses = table["dose_e_per_A2"].to_numpy(dtype=np.float64)
-        self.vacuum_e = electrons_per_pixel(doses, self.pixel_size_A).astype(np.float32)
+        self.vacuum_e = (doses * self.pixel_size_A**2).astype(np.float32)
         self.mtf = table[list(MTF)].to_numpy(dtype=np.float64)
         self.centres = particle_centres(table, self.pixels, self.pixel_size_A) if self.crops else None
         self.redrawn = seed is not None and task.images == "redrawn"
@@ -303,7 +303,7 @@ class ImageData(LightningDataModule):
             images,
             batch_size=None,
             sampler=visits,
-            collate_fn=_as_gathered,
+            collate_fn=_as_gathered,  # type: ignore[arg-type]
             num_workers=self.loader_workers,
             # The threads of zarr do not survive a fork.
             multiprocessing_context="forkserver" if self.loader_workers else None,

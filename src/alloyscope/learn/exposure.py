@@ -133,4 +133,7 @@ def _blurred(noise: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
     ky = 2 * torch.fft.fftfreq(height, device=noise.device)[:, None]
     kx = 2 * torch.fft.rfftfreq(width, device=noise.device)[None, :]
     c1, c2, c3 = (parameters[:, place, None, None] for place in range(3))
-    return torch.fft.irfft2(torch.fft.rfft2(noise) * mtf(torch.hypot(ky, kx), c1, c2, c3), s=(height, width))
+    blurred: torch.Tensor = torch.fft.irfft2(
+        torch.fft.rfft2(noise) * mtf(torch.hypot(ky, kx), c1, c2, c3), s=(height, width)
+    )
+    return blurred

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from alloyscope.learn.data import electrons_per_pixel, in_units_of_background, normalise
+from alloyscope.learn.preparation import turned
 from alloyscope.learn.task import Batch, Scale, Task
 from alloyscope.microscope import gpu
 from alloyscope.microscope.settings import DetectorSection, Device
-
-SYMMETRIES = 8
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Reader:
     task: Task
     network: nn.Module
     scale: Scale
-    symmetries: int = SYMMETRIES
+    symmetries: int = 8
 
     def output(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
         """The network's output, averaged over the turned image, for (n, 1, y, x) and (n,)."""
@@ -97,12 +96,6 @@ def _batch(shown: list[tuple[NDArray[np.float32], float]], first: int) -> Batch:
     }
 
 
-def turned(image: torch.Tensor, symmetry: int) -> torch.Tensor:
-    """Apply one of the 8 symmetries of the square: quarter turns 0–3, then the same mirrored."""
-    quarter_turns = torch.rot90(image, symmetry % 4, (-2, -1))
-    return quarter_turns.flip(-1) if symmetry >= 4 else quarter_turns
-
-
 def torch_device(device: Device) -> torch.device:
     """The device of torch for a choice of the config.
 
@@ -111,8 +104,3 @@ def torch_device(device: Device) -> torch.device:
     """
     on_gpu = gpu.chosen(device, gpu.torch_fault() is None, lambda: str(gpu.torch_fault()))
     return torch.device("cuda" if on_gpu else "cpu")
-
-
-def symmetries_of(task: Task) -> int:
-    """Number of symmetries to average over: all, or 1 where the output is an image."""
-    return 1 if task.examples else SYMMETRIES

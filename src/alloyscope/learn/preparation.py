@@ -128,5 +128,5 @@ def turned(image: torch.Tensor, symmetry: int) -> torch.Tensor:
 
 def turned_in_groups(images: torch.Tensor, turns: Sequence[int]) -> torch.Tensor:
     """Turn the first `turns[0]` images by symmetry 0, the next by symmetry 1, and so on."""
-    groups = images.split(list(turns))
+    groups = torch.split(images, list(turns))
     return torch.cat([turned(group, symmetry) for symmetry, group in enumerate(groups) if len(group)])

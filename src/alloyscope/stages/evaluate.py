@@ -26,7 +26,7 @@ from alloyscope.learn.calibration import TRANSFORMS, Calibration, Readings, cove
 from alloyscope.learn.data import ImageData, Released, read_released
 from alloyscope.learn.likeness import Likeness, descriptors
 from alloyscope.learn.model import Card, Learner, trained_learner
-from alloyscope.learn.predict import Reader, symmetries_of
+from alloyscope.learn.predict import Reader
 from alloyscope.learn.scores import further_scores
 from alloyscope.learn.subset import chosen, unseen
 from alloyscope.learn.task import Task
@@ -90,7 +90,7 @@ def run(
         detector = detector.model_copy(update={name: account[name] for name in ("gain", "offset")})
     tested = released.rows("test").reset_index(drop=True)
     used = device or "auto"
-    reader = Reader(record, learner.network, learner.scale, symmetries_of(record))
+    reader = Reader(record, learner.network, learner.scale, record.symmetries)
     data = ImageData(released, record, detector, device=used)
     log(f"{task}: scoring {len(tested)} images of {tested['particle'].nunique()} particles with {checkpoint}")
     if said := record.remark(tested):
