@@ -12,7 +12,15 @@ from torch.utils.data import DataLoader
 from alloyscope.errors import ContractError
 from alloyscope.learn.data import Images, Released, in_units_of_background, normalise
 from alloyscope.learn.model import Card, make_trainer, new_learner, quiet_lightning, trained_learner
-from alloyscope.learn.networks import PIXEL_MULTIPLE, DenoisingNetwork, ReadingNetwork, contrasts
+from alloyscope.learn.networks import (
+    MAP_ATOMS,
+    PIXEL_MULTIPLE,
+    DenoisingNetwork,
+    NumbersNetwork,
+    ReadingNetwork,
+    Taught,
+    contrasts,
+)
 from alloyscope.learn.preparation import prepared, turned
 from alloyscope.learn.tasks import TASKS
 from alloyscope.learn.visits import Schedule, StoredVisits, TrainingVisits, stored
@@ -98,7 +106,9 @@ def test_stored_images_come_back_as_they_are(released):
     labels = [batch[name].tolist() for name in ("janus", "ln_n_atoms", "fraction_first")]
     np.testing.assert_allclose(labels, [[1, 0], np.log([100, 200]), [0.25, 0.75]], rtol=1e-6)
     assert batch["row"].tolist() == [0, 2]
-    assert batch.keys() == {"image", "clean", "electrons", "row", "janus", "ln_n_atoms", "fraction_first"}
+    assert (batch["dose_e_per_A2"].tolist(), batch["symmetry"].tolist()) == ([400, 400], [0, 0])
+    shown = {"image", "clean", "electrons", "row", "dose_e_per_A2", "symmetry"}
+    assert batch.keys() == shown | {"janus", "ln_n_atoms", "fraction_first"}
 
 
 def test_a_split_without_images_is_refused(released):
@@ -133,24 +143,27 @@ def test_images_without_an_order_teach_size_and_composition_only(released, missi
     )
     assert BOTH.remark(released.table) == ""
     learner = new_learner(card())
-    output = torch.tensor([[2.0, 0.1, 0.2], [5.0, 0.3, 0.4], [3.0, 0.5, 0.6], [-7.0, 0.7, 0.8]], requires_grad=True)
-    batch = {name: torch.from_numpy(values) for name, values in labels.items()}
+    numbers = torch.tensor(
+        [[2.0, 0.1, 0.2, 0, 0], [5.0, 0.3, 0.4, 0, 0], [3.0, 0.5, 0.6, 0, 0], [-7.0, 0.7, 0.8, 0, 0]]
+    )
+    output = Taught(numbers.requires_grad_(), torch.zeros(4, 2, 2, 2))
+    batch = {name: torch.from_numpy(values) for name, values in labels.items()} | {"maps": output.maps}
     loss = learner.task.loss(output, batch, learner.scale)
     # ln(1 + e^−2) for the Janus particle read as one, ln(1 + e³) for the core-shell particle read as Janus
     ordering = (math.log1p(math.exp(-2)) + math.log1p(math.exp(3))) / 2
     blind = batch | {"janus": torch.full((4,), math.nan)}
     assert (loss - learner.task.loss(output, blind, learner.scale)).item() == pytest.approx(ordering, rel=1e-5)
     loss.backward()
-    assert (output.grad[:, 0] != 0).tolist() == [True, False, True, False]
-    assert (output.grad[:, 1:] != 0).all()
+    assert (numbers.grad[:, 0] != 0).tolist() == [True, False, True, False]
+    assert (numbers.grad[:, 1:] != 0).all()
     right = learner.task.metrics(output, batch, learner.scale)["accuracy"]
     np.testing.assert_array_equal(right, [1, np.nan, 0, np.nan])
 
 
 def test_the_accuracy_of_an_epoch_counts_every_image_with_an_order_once():
     class AlwaysJanus(torch.nn.Module):
-        def forward(self, image, electrons):
-            return torch.tensor([[1.0, 0.0, 0.0]]).repeat(len(image), 1)
+        def with_maps(self, image, electrons):
+            return Taught(torch.tensor([[1.0, 0, 0, 0, 0]]).repeat(len(image), 1), torch.zeros(len(image), 2, 2, 2))
 
     learner = new_learner(card())
     learner.network = AlwaysJanus()
@@ -162,6 +175,7 @@ def test_the_accuracy_of_an_epoch_counts_every_image_with_an_order_once():
             "janus": torch.tensor(janus),
             "ln_n_atoms": torch.ones(4),
             "fraction_first": torch.ones(4),
+            "maps": torch.zeros(4, 2, 2, 2),
         }
         for janus in ([0.0, math.nan, math.nan, math.nan], [1.0, 1.0, 1.0, 1.0], [math.nan] * 4)
     ]
@@ -236,7 +250,7 @@ def test_network_sees_the_background_and_not_the_dose(released):
         return Images(replace(released, table=table, counts=counts, clean=clean), "train", BOTH, DETECTOR).shown([1])
 
     shown, same = show(400.0), show(4.0)
-    assert all(torch.equal(value, same[name]) for name, value in shown.items())
+    assert all(torch.equal(value, same[name]) for name, value in shown.items() if name != "dose_e_per_A2")
     assert shown["image"].mean() == pytest.approx(1, abs=0.005)
     assert shown["electrons"] == pytest.approx(100, rel=0.15)  # 64² pixels: 3 % (1 σ) for white noise
     np.testing.assert_allclose(shown["clean"], 1, atol=1e-6)  # the truth is in units of its own background
@@ -410,9 +424,15 @@ def test_contrast_in_units_of_the_noise():
 def test_networks_take_any_multiple_of_the_fold_and_see_the_dose(edge):
     image = torch.rand(2, 1, edge, edge)
     few, many = torch.tensor([10.0, 10.0]), torch.tensor([1000.0, 1000.0])
-    reading = ReadingNetwork(4)
-    assert reading(image, few).shape == (2, 3)
-    assert not torch.allclose(reading(image, few), reading(image, many))
+    reading = ReadingNetwork(4, (1, 2, 1))
+    numbers, maps = reading.with_maps(image, few)
+    assert (numbers.shape, maps.shape) == ((2, 5), (2, 2, edge // 8, edge // 8))
+    assert torch.equal(numbers, reading(image, few))
+    assert (maps > 0).all()
+    assert reading.features(image, few).shape == (2, 16)
+    for network in (reading, NumbersNetwork(4, outputs=8)):
+        assert not torch.allclose(network(image, few), network(image, many))
+    assert NumbersNetwork(4, outputs=8)(image, few).shape == (2, 8)
     assert DenoisingNetwork(4)(image, few).shape == image.shape
 
 
@@ -430,20 +450,51 @@ def test_scale_is_that_of_the_training_images():
 
 def test_readings_undo_the_scaling():
     learner = new_learner(card())
-    read = learner.task.read(torch.tensor([[0.0, 1.0, -1.0], [100.0, 0.0, 10.0]]), {}, learner.scale)
-    assert [value[0].item() for value in read.values()] == pytest.approx([0.5, math.exp(5.5), 0.3])
-    assert [value[1].item() for value in read.values()] == pytest.approx(
-        [1.0, math.exp(5.0), 1.0]
-    )  # a fraction ends at 1
+    output = torch.tensor([[0.0, 1.0, -1.0, 0.0, math.log(0.5)], [100.0, 0.0, 10.0, -99.0, 0.0]])
+    read = learner.task.read(output, {}, learner.scale)
+    wanted = [0.5, math.exp(5.5), 0.3, 0.5, 0.1]
+    assert [value[0].item() for value in read.values()] == pytest.approx(wanted)
+    wanted = [1.0, math.exp(5.0), 1.0, 0.5 * math.exp(-5), 0.2]  # a fraction ends at 1, a scale above 0
+    assert [value[1].item() for value in read.values()] == pytest.approx(wanted)
 
 
-def test_perfect_readings_cost_nothing():
+def reading_loss(numbers, maps=0.0) -> float:
+    """Loss of an image of a Janus particle of e^5.5 atoms, 30 % of the first species; the maps hold no atom."""
     learner = new_learner(card())
     batch = {"janus": torch.ones(1), "ln_n_atoms": torch.tensor([5.5]), "fraction_first": torch.tensor([0.3])}
-    assert learner.task.loss(torch.tensor([[50.0, 1.0, -1.0]]), batch, learner.scale) == pytest.approx(0, abs=1e-6)
-    # smooth L1 of an error of 2 is 1.5; the logarithm of 2 is the cost of not knowing
-    unsure = learner.task.loss(torch.tensor([[0.0, 3.0, -1.0]]), batch, learner.scale)
-    assert unsure == pytest.approx(math.log(2) + 1.5, abs=1e-5)
+    output = Taught(torch.tensor([numbers]), torch.full((1, 2, 3, 3), maps))
+    return float(learner.task.loss(output, batch | {"maps": torch.zeros(1, 2, 3, 3)}, learner.scale))
+
+
+def test_perfect_readings_cost_nothing_but_for_their_scales():
+    assert reading_loss([50.0, 1.0, -1.0, 0.0, 0.0]) == pytest.approx(0, abs=1e-6)
+    # Huber's cost of an error of 2, quadratic below 0.3, and a tenth of |error|/s + ln s; ln 2 is that of not knowing
+    unsure = math.log(2) + (2 - 0.15) + 0.1 * 2
+    assert reading_loss([0.0, 3.0, -1.0, 0.0, 0.0]) == pytest.approx(unsure, abs=1e-5)
+
+
+def test_the_best_scale_is_the_error():
+    costs = {scale: reading_loss([50.0, 3.0, -1.0, math.log(scale), 0.0]) for scale in (1.0, 1.5, 2.0, 2.5, 4.0)}
+    assert min(costs, key=costs.get) == 2.0
+
+
+def test_atoms_in_the_maps_cost_the_square_of_their_root():
+    atoms = 25.0  # in each of 18 cells
+    cost = 0.1 * 18 * (math.sqrt(atoms / MAP_ATOMS + 0.01) - 0.1) ** 2
+    assert reading_loss([50.0, 1.0, -1.0, 0.0, 0.0], atoms / MAP_ATOMS) == pytest.approx(cost, rel=1e-5)
+
+
+def test_reading_network_sums_over_the_particle_and_not_over_the_field():
+    """In a wider field, with the same particle and vacuum around it, the maps hold as many atoms."""
+    network = ReadingNetwork(4, (1, 1, 1))
+    with torch.no_grad():
+        particle = 1 + 0.05 * torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+        images = [torch.nn.functional.pad(particle, 4 * [margin], value=1.0) for margin in (64, 96)]
+        electrons = torch.tensor([100.0])
+        empty = [network.with_maps(torch.ones_like(image), electrons).maps.sum() for image in images]
+        sums = [network.with_maps(image, electrons).maps.sum() for image in images]
+    found = [each - vacuum for each, vacuum in zip(sums, empty)]
+    assert float(found[0]) == pytest.approx(float(found[1]), rel=0.01)
 
 
 def test_denoising_loss_is_psnr_but_for_sign_and_unit():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from alloyscope.learn.data import turned
+from alloyscope.learn.preparation import turned
 from alloyscope.learn.task import Scale
 from alloyscope.learn.tasks.microscope import READ, Microscope, shown_truths
 
@@ -26,7 +26,7 @@ def test_astigmatism_turns_with_the_image(symmetry: int) -> None:
     batch = labels | {"symmetry": torch.tensor([symmetry] * 2), "dose_e_per_A2": torch.tensor([500.0, 800.0])}
     defocus, cosine, sine, ln_dose = shown_truths(batch).T.double().numpy()
     for place, row in TABLE.iterrows():
-        expected = turned(astigmatic(row["C12_A"], row["phi12_rad"]), symmetry)
+        expected = turned(torch.from_numpy(astigmatic(row["C12_A"], row["phi12_rad"])), symmetry).numpy()
         found = astigmatic(
             float(np.hypot(cosine[place], sine[place])), float(np.arctan2(sine[place], cosine[place]) / 2)
         )
