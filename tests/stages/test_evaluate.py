@@ -14,7 +14,7 @@ from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection
 from alloyscope.stages import evaluate, train
 from alloyscope.store.images import shard_name
-from tests.stages.synthetic_images import alter, build
+from tests.stages.synthetic_images import alter, beside, build
 
 SETTINGS = {
     "reading": TASKS["reading"](epochs=40, batch_size=8, width=4, learning_rate=5e-3),
@@ -36,6 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             settings=SETTINGS[task].model_dump(),
             detector=DetectorSection(dose_e_per_A2=(800.0, 1250.0)),
             loader_workers=0,
+            structures=beside(dataset.parent),
+            species=("Ag", "Co"),
             out=folder / "training" / task,
         )
         assert main(["evaluate", *arguments(folder, task)]) == 0
@@ -229,6 +231,8 @@ def test_a_split_by_image_is_scored_on_the_images_held_back(folder, tmp_path):
         settings={"epochs": 1, "batch_size": 8, "width": 4, "split": "image"},
         detector=DetectorSection(),
         loader_workers=0,
+        structures=beside(dataset.parent),
+        species=("Ag", "Co"),
         out=tmp_path / "run",
     )
     evaluate.run(task="reading", dataset=dataset, checkpoint=tmp_path / "run" / "best.ckpt", out=tmp_path / "out")

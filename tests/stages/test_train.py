@@ -25,10 +25,11 @@ from alloyscope.learn.visits import Visit
 from alloyscope.microscope.settings import DetectorSection
 from alloyscope.stages import train
 from alloyscope.store.checkpoints import load_checkpoint, save_checkpoint
-from tests.stages.synthetic_images import alter, build
+from tests.stages.synthetic_images import alter, beside, build
 from tests.waiting import wait_until
 
 DETECTOR = DetectorSection(dose_e_per_A2=(800.0, 1250.0))
+SPECIES = ("Ag", "Co")
 SETTINGS = TASKS["reading"](epochs=2, batch_size=16, width=4, learning_rate=3e-3)
 
 
@@ -55,15 +56,15 @@ def _one_thread():
 
 
 def run(dataset: Path, out: Path, settings: Task = SETTINGS, task="reading", **options: int) -> Path:
-    options = {"seed": 0, "loader_workers": 0, **options}
+    options = {"seed": 0, "loader_workers": 0, "structures": beside(dataset.parent), "species": SPECIES, **options}
     train.run(task=task, dataset=dataset, settings=settings.model_dump(), detector=DETECTOR, out=out, **options)
     return out
 
 
 def command(dataset: Path, out: Path, settings: Task) -> list[str]:
     options = {"task": "reading", "seed": 0, "dataset": dataset, "out": out}
-    options |= {"settings": settings.as_json(), "detector": DETECTOR.as_json()}
-    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    options |= {"settings": settings.as_json(), "detector": DETECTOR.as_json(), "structures": beside(dataset.parent)}
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))] + ["--species", *SPECIES]
     return [sys.executable, "-m", "alloyscope", "train", *flags]
 
 
@@ -262,7 +263,7 @@ def test_refuses_pixels_that_do_not_fold(tmp_path):
 
 
 def test_says_when_the_rate_is_too_high(dataset, tmp_path):
-    settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    settings = TASKS["denoising"](epochs=2, batch_size=16, width=4, learning_rate=1e30)
     with pytest.raises(ConfigError, match=r"training.denoising.learning_rate: must be lower; at 1e\+30 the loss"):
         run(dataset, tmp_path / "out", settings, task="denoising")
 

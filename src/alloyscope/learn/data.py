@@ -1,7 +1,8 @@
 """Images for networks: the rows of a split of images.parquet, and their images in the arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from alloyscope.ids import rng_for
 from alloyscope.learn.background import background
 from alloyscope.learn.exposure import drawn_cameras
 from alloyscope.learn.preparation import Raw, prepared
-from alloyscope.learn.task import CELLS, Batch, Task
+from alloyscope.learn.task import CELL_PIXELS, Batch, Task
 from alloyscope.learn.visits import Schedule, StoredVisits, TrainingVisits, Visit, stored
 from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.store.atomic import read_json
@@ -134,7 +135,7 @@ class Images(Dataset[Raw]):
         detector: Offset, gain and, for fresh noise, dose and readout.
         seed: Training seed; with None, images are as stored, neither turned nor exposed again.
         preload: Whether to hold the split in memory.
-        maps: Projected maps of the split's images, (n, species, CELLS, CELLS) float16, if the task reads them.
+        maps: Projected maps of the split's images, (n, species, rows, columns) float16, if the task reads them.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class Images(Dataset[Raw]):
     def _corners(self, centres: NDArray[np.float64], rng: np.random.Generator, mine: slice) -> dict[str, Any]:
         """Corners of crops around the particles, at most a cell of the maps beside their centres."""
         assert self.task.crop_pixels is not None
-        cell, size = self.pixels // CELLS, self.task.crop_pixels
+        cell, size = CELL_PIXELS, self.task.crop_pixels
         wished = (centres - size / 2) / cell + rng.uniform(-1, 1, centres.shape)
         corners = cell * np.clip(np.rint(wished), 0, (self.pixels - size) // cell).astype(int)
         return {"crop_pixels": size, "corners": [tuple(corner) for corner in corners[mine].tolist()]}
@@ -269,7 +270,11 @@ class ImageData(LightningDataModule):
         self.pinned = device != "cpu" and torch.cuda.is_available()
         self.released, self.task, self.detector, self.maps = released, task, detector, maps or {}
         self.seed, self.loader_workers, self.first_step = seed, loader_workers, first_step
-        self.schedule = Schedule.of(task, len(released.rows("train")), seed)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Steps of a training on this set."""
+        return Schedule.of(self.task, len(self.released.rows("train")), self.seed)
 
     @property
     def share(self) -> tuple[int, int]:
@@ -310,6 +315,10 @@ class ImageData(LightningDataModule):
             persistent_workers=self.loader_workers > 0,
             pin_memory=self.pinned,
         )
+
+    def batches(self, split: Split) -> Iterator[Batch]:
+        """Batches of a split other than `train`, as a network sees them."""
+        return (prepared(raw, self.task, self.detector) for raw in self.loader(split))
 
     def train_dataloader(self) -> DataLoader[Raw]:
         return self.loader("train")

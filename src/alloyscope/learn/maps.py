@@ -11,7 +11,6 @@ from scipy.spatial.transform import Rotation
 
 from alloyscope.contracts import Structure
 from alloyscope.errors import ContractError
-from alloyscope.learn.task import CELLS
 from alloyscope.store.structures import by_particle, read_structures
 
 ROTATION = ["rotation_x", "rotation_y", "rotation_z", "rotation_w"]
@@ -32,7 +31,11 @@ def read_particles(folder: Path) -> dict[int, list[Structure]]:
 
 
 def projected_maps(
-    table: pd.DataFrame, particles: Mapping[int, Sequence[Structure]], species: Sequence[str], field_A: float
+    table: pd.DataFrame,
+    particles: Mapping[int, Sequence[Structure]],
+    species: Sequence[str],
+    field_A: float,
+    cells: int,
 ) -> NDArray[np.float16]:
     """Atoms of each species in the cells of the images' fields, placed as imaging/box.slabs places them.
 
@@ -44,9 +47,10 @@ def projected_maps(
         particles: Snapshots by the number of the particle.
         species: The species, in order.
         field_A: Edge of the field of view [Å].
+        cells: Cells along an edge of the field.
 
     Returns:
-        Shape (n, species, CELLS, CELLS), the cells by row (y) and column (x).
+        Shape (n, species, cells, cells), the cells by row (y) and column (x).
 
     Raises:
         ContractError: a particle has no structure, or the table lacks rotations or shifts.
@@ -56,7 +60,7 @@ def projected_maps(
     if missing := sorted(set(table["particle"]) - particles.keys()):
         raise ContractError(f"particle {missing[0]}: has images but no structure; run the stage `structures` again")
     numbers = [table["particle"], table["snapshots"] if "snapshots" in table else [""] * len(table)]
-    maps = np.empty((len(table), len(species), CELLS, CELLS), np.float16)
+    maps = np.empty((len(table), len(species), cells, cells), np.float16)
     rows = zip(*numbers, table[ROTATION].to_numpy(), table[SHIFT].to_numpy())
     for place, (particle, chosen, quaternion, shift_A) in enumerate(rows):
         snapshots = particles[particle]
@@ -65,18 +69,18 @@ def projected_maps(
         every = np.concatenate(turned)
         middle = (every.min(axis=0) + every.max(axis=0)) / 2
         kinds = np.concatenate([np.array([species.index(name) for name in snapshot.elements]) for snapshot in shown])
-        maps[place] = _shared((every - middle + shift_A) / field_A + 0.5, kinds, len(species)) / len(shown)
+        maps[place] = _shared((every - middle + shift_A) / field_A + 0.5, kinds, len(species), cells) / len(shown)
     return maps
 
 
-def _shared(places: NDArray[np.float64], kinds: NDArray[np.int64], species: int) -> NDArray[np.float64]:
-    """Sum atoms at `places` (x, y) in fractions of the field into cells, shape (species, CELLS, CELLS)."""
-    cells = places * CELLS - 0.5
-    low = np.floor(cells).astype(np.int64)
-    part = cells - low
-    total = np.zeros(species * CELLS**2)
+def _shared(places: NDArray[np.float64], kinds: NDArray[np.int64], species: int, cells: int) -> NDArray[np.float64]:
+    """Sum atoms at `places` (x, y) in fractions of the field into cells, shape (species, cells, cells)."""
+    scaled = places * cells - 0.5
+    low = np.floor(scaled).astype(np.int64)
+    part = scaled - low
+    total = np.zeros(species * cells**2)
     for right, down in product((0, 1), repeat=2):
-        column, row = (low + np.array([right, down])).clip(0, CELLS - 1).T
+        column, row = (low + np.array([right, down])).clip(0, cells - 1).T
         weights = np.abs(1 - right - part[:, 0]) * np.abs(1 - down - part[:, 1])
-        total += np.bincount((kinds * CELLS + row) * CELLS + column, weights, len(total))
-    return total.reshape(species, CELLS, CELLS)
+        total += np.bincount((kinds * cells + row) * cells + column, weights, len(total))
+    return total.reshape(species, cells, cells)

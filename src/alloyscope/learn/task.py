@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from alloyscope.learn.data import Released
     from alloyscope.microscope.settings import DetectorSection
 
-CELLS = 16  # cells of a projected map along an edge of the field
+CELL_PIXELS = 8  # pixels along an edge of a cell of the projected maps
+CROP_PIXELS = 16  # crops are multiples of it, as the networks need
 Batch = Mapping[str, "Tensor"]  # arrays of n images, or of one without the leading axis; see `Task`
 
 
@@ -125,8 +126,8 @@ class Task(Section, ABC):
         dose_e_per_A2: Dose of the image as it is shown, (n,).
         clean: Expected intensity in units of its own background, or of the incident beam, with the shape of `image`,
             if it is among `reads`.
-        maps: Projected atoms of either species in each cell of the field, (n, 2, CELLS, CELLS), if they are among
-            `reads`; only in training and validation. They are turned and cropped as the image is.
+        maps: Projected atoms of either species in each cell of the field, (n, 2, y/CELL_PIXELS, x/CELL_PIXELS), if they
+            are among `reads`; only in training and validation. They are turned and cropped as the image is.
         …: The task's labels, (n,) each.
 
     Attributes:
@@ -165,7 +166,7 @@ class Task(Section, ABC):
     # images that a training shows, a repeated one counted each time; takes the place of `epochs`
     visits: Annotated[int | None, LATER] = Field(None, ge=1)
     # edge of crops around the particles, which a training shows until it comes to its last part, `full_share`
-    crop_pixels: Annotated[int | None, LATER] = Field(None, ge=CELLS, multiple_of=CELLS)
+    crop_pixels: Annotated[int | None, LATER] = Field(None, ge=CROP_PIXELS, multiple_of=CROP_PIXELS)
     full_share: Annotated[Fraction, LATER] = 0.3
 
     @model_validator(mode="before")

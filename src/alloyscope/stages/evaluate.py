@@ -134,7 +134,7 @@ def read_split(
     reader: Reader, data: ImageData, rows: pd.DataFrame, split: Split, device: Device
 ) -> dict[str, NDArray[np.float64]]:
     """Readings of the images of a split in the order of its rows, and their electrons per pixel, (n,) each."""
-    read = reader.read(data.loader(split), device)
+    read = reader.read(data.batches(split), device)
     require(np.array_equal(read.pop("row"), rows["image"]), "predictions must come in the order of the table")
     return read
 

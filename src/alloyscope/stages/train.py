@@ -33,7 +33,7 @@ from alloyscope.learn.maps import projected_maps, read_particles
 from alloyscope.learn.model import Card, Learner, make_trainer, new_learner, quiet_lightning
 from alloyscope.learn.networks import PIXEL_MULTIPLE
 from alloyscope.learn.subset import chosen
-from alloyscope.learn.task import CELLS, Batch, Task
+from alloyscope.learn.task import CELL_PIXELS, Batch, Task
 from alloyscope.learn.tasks import TASKS
 from alloyscope.microscope.settings import DetectorSection, Device
 from alloyscope.progress import log
@@ -209,11 +209,9 @@ def check_pixels(task: Task, shape: tuple[int, ...]) -> None:
     """
     if any(edge % PIXEL_MULTIPLE for edge in shape):
         raise ConfigError(f"imaging.pixels must be a multiple of {PIXEL_MULTIPLE} to train on; got {shape}")
-    size, cell = task.crop_pixels, shape[0] // CELLS
-    if size is not None and (size > shape[0] or size % cell):
+    if task.crop_pixels is not None and task.crop_pixels > min(shape):
         raise ConfigError(
-            f"training.{task.name()}.crop_pixels must be at most imaging.pixels, {shape[0]}, and a multiple of {cell}, "
-            f"a sixteenth of them; got {size}"
+            f"training.{task.name()}.crop_pixels must be at most imaging.pixels, {min(shape)}; got {task.crop_pixels}"
         )
 
 
@@ -228,8 +226,9 @@ def maps_of(released: Released, structures: Path | None, species: tuple[str, ...
     if structures is None or not species:
         raise ConfigError("--structures and --species must be given to train a task that reads projected maps")
     particles, field_A = read_particles(structures), released.pixel_size_A * released.counts.shape[-1]
+    cells = released.counts.shape[-1] // CELL_PIXELS
     splits: tuple[Split, ...] = ("train", "validation")
-    return {split: projected_maps(released.rows(split), particles, species, field_A) for split in splits}
+    return {split: projected_maps(released.rows(split), particles, species, field_A, cells) for split in splits}
 
 
 def clear(out: Path) -> None:
