@@ -11,6 +11,7 @@ import torch
 from alloyscope.errors import GateError
 from alloyscope.intervals import wilson_interval
 from alloyscope.learn import metrics
+from alloyscope.learn.scores import together
 from alloyscope.learn.tasks import TASKS
 
 
@@ -116,3 +117,31 @@ def test_a_test_particle_that_was_seen_stops_the_evaluation():
     metrics.check_separation([1, 2], [3])
     with pytest.raises(GateError, match=r"1 of 2 test particles, or relatives of theirs, were seen .*: 3;"):
         metrics.check_separation([1, 2, 3], [3, 4])
+
+
+def test_views_are_read_together_by_log_odds_and_by_the_widths_of_their_intervals():
+    table = pd.DataFrame(
+        {
+            "particle": [7, 7, 8],  # the view left over of particle 8 does not count
+            "ordering": "core_shell",
+            "p_core_shell": [0.9, 0.5, 0.1],
+            "n_atoms": 100,
+            "n_atoms_predicted": [100.0, 200.0, 1.0],
+            "fraction_first": 0.5,
+            "fraction_first_predicted": [0.4, 0.6, 0.0],
+        }
+    )
+    alike = together(table, 2).iloc[0]
+    assert alike["p_core_shell"] == pytest.approx(3 / 4)  # √(9 · 1) : 1
+    assert alike["n_atoms_predicted"] == pytest.approx(100 * 2**0.5)
+    assert alike["fraction_first_predicted"] == pytest.approx(0.5)
+    # the first view's interval of ln n is half as wide, the second one's of the fraction a third
+    factors = np.exp([0.1, 0.2, 0.1])
+    ends = {"n_atoms_low": table["n_atoms_predicted"] / factors, "n_atoms_high": table["n_atoms_predicted"] * factors}
+    ends |= {"fraction_first_low": [0.1, 0.5, 0.0], "fraction_first_high": [0.7, 0.7, 0.3]}
+    weighted = together(table.assign(**ends), 2)
+    assert len(weighted) == 1
+    assert weighted["n_atoms_predicted"].item() == pytest.approx(100 * 2**0.2)
+    assert weighted["fraction_first_predicted"].item() == pytest.approx((0.4 + 9 * 0.6) / 10)
+    endless = table.assign(**ends | {"n_atoms_high": np.inf})
+    assert together(endless, 2)["n_atoms_predicted"].item() == pytest.approx(100 * 2**0.5)

@@ -11,6 +11,7 @@ from alloyscope.learn.metrics import RESAMPLES, Score, mean_score
 BRIGHT_e_per_A2 = 1000.0
 TOGETHER = (5, 10, 20)  # numbers of views that are read together
 ORDERS = ("core_shell", "janus")
+LEAST = 1e-6
 
 
 def further_scores(table: pd.DataFrame) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def further_scores(table: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
         `balanced_accuracy`, `bright_accuracy` (balanced, above 1000 e/Å²), `size_relative_error`, `size_rms_atoms`, and
-        as `views`, for each number of views, the scores of their mean readings. Each score has the ends of its 95 %
+        as `views`, for each number of views, the scores of their joint readings. Each score has the ends of its 95 %
         interval beside it, but for the RMS.
     """
     bright = table[table["dose_e_per_A2"] > BRIGHT_e_per_A2]
@@ -37,7 +38,7 @@ def further_scores(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def view_scores(table: pd.DataFrame, number: int) -> dict[str, Any]:
-    """Scores of the mean readings of `number` views of a particle; each view counts once, views left over do not."""
+    """Scores of the joint readings of `number` views of a particle; each view counts once, views left over do not."""
     means = together(table, number)
     return {
         **balanced(means).entries("balanced_accuracy"),
@@ -51,19 +52,41 @@ def view_scores(table: pd.DataFrame, number: int) -> dict[str, Any]:
 
 
 def together(table: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Mean readings of every `number` views of a particle, in the order of the table."""
+    """Joint readings of every `number` views of a particle, in the order of the table.
+
+    Log-odds of the order are averaged, as for independent views with equal prior odds. ln n_atoms and the fraction are
+    means that are weighted by the inverse squares of the widths of their intervals, where the table has such intervals.
+    """
     turn = table.groupby("particle").cumcount() // number
-    grouped = table.assign(turn=turn).groupby(["particle", "turn"])
-    means = grouped.agg(
-        ordering=("ordering", "first"),
-        p_core_shell=("p_core_shell", "mean"),
-        n_atoms=("n_atoms", "first"),
-        n_atoms_predicted=("n_atoms_predicted", "mean"),
-        fraction_first=("fraction_first", "first"),
-        fraction_first_predicted=("fraction_first_predicted", "mean"),
-        views=("n_atoms", "size"),
-    ).reset_index()
-    return means[means["views"] == number]
+    p = table["p_core_shell"].to_numpy(dtype=np.float64).clip(LEAST, 1 - LEAST)
+    size, fraction = np.log(table["n_atoms_predicted"]), table["fraction_first_predicted"]
+    size_weight, fraction_weight = (weights(table, name) for name in ("n_atoms", "fraction_first"))
+    frame = table[["particle", "ordering", "n_atoms", "fraction_first"]].assign(
+        turn=turn, log_odds=np.log(p / (1 - p)), views=1, size_weight=size_weight, fraction_weight=fraction_weight
+    )
+    frame = frame.assign(size=size * size_weight, fraction=fraction * fraction_weight)
+    sums = ["views", "size_weight", "fraction_weight", "size", "fraction"]
+    grouped = frame.groupby(["particle", "turn"]).agg(
+        {"ordering": "first", "n_atoms": "first", "fraction_first": "first", "log_odds": "mean"}
+        | dict.fromkeys(sums, "sum")
+    )
+    found = grouped.reset_index().assign(
+        p_core_shell=lambda each: 1 / (1 + np.exp(-each["log_odds"])),
+        n_atoms_predicted=lambda each: np.exp(each["size"] / each["size_weight"]),
+        fraction_first_predicted=lambda each: each["fraction"] / each["fraction_weight"],
+    )
+    return found[found["views"] == number]
+
+
+def weights(table: pd.DataFrame, name: str) -> pd.Series:
+    """Weights of readings, from the widths of their intervals; 1 without intervals, or where one has no end."""
+    ends = [f"{name}_low", f"{name}_high"]
+    if any(end not in table for end in ends):
+        return pd.Series(1.0, index=table.index)
+    low, high = (table[end].astype(float) for end in ends)
+    width = np.log(high / low.clip(lower=LEAST)) if name == "n_atoms" else high - low
+    usable = bool((np.isfinite(width) & (width > 0)).all())
+    return width**-2 if usable else pd.Series(1.0, index=table.index)
 
 
 def balanced(table: pd.DataFrame) -> Score:
