@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -99,27 +99,30 @@ class Learner(LightningModule):
         return {"row": batch["row"].double(), **{name: value.double() for name, value in read.items()}}
 
     def configure_optimizers(self) -> Any:
-        """Muon for the weights of convolutions, AdamW for the rest.
-
-        The learning rates rise linearly over WARM_UP of all steps and then fall to 0 as a cosine.
-        """
-        rate = self.card.settings["learning_rate"]
-        kernels = [weight for weight in self.parameters() if weight.ndim == 4 and weight[0].numel() >= LEAST_INPUTS]
-        chosen = {id(weight) for weight in kernels}
-        others = [weight for weight in self.parameters() if id(weight) not in chosen]
-        optimizer = Muon(kernels, others, rate, weight_decay=1e-2)
+        stepping = optimiser(self.parameters(), self.card.settings["learning_rate"])
         total = int(self.trainer.estimated_stepping_batches)
-        warm = max(1, round(WARM_UP * total))
+        return {"optimizer": stepping, "lr_scheduler": {"scheduler": schedule(stepping, total), "interval": "step"}}
 
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / (warm + 1)
-            return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
-        }
+def optimiser(parameters: Iterable[torch.nn.Parameter], learning_rate: float) -> Muon:
+    """Muon for the kernels of convolutions, AdamW for the rest."""
+    weights = list(parameters)
+    kernels = [weight for weight in weights if weight.ndim == 4 and weight[0].numel() >= LEAST_INPUTS]
+    chosen = {id(weight) for weight in kernels}
+    others = [weight for weight in weights if id(weight) not in chosen]
+    return Muon(kernels, others, learning_rate, weight_decay=1e-2)
+
+
+def schedule(stepping: torch.optim.Optimizer, total: int) -> LambdaLR:
+    """Learning rates that rise linearly over WARM_UP of `total` steps and then fall to 0 as a cosine."""
+    warm = max(1, round(WARM_UP * total))
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+    return LambdaLR(stepping, factor)
 
 
 def new_learner(card: Card) -> Learner:

@@ -71,8 +71,7 @@ class ReadingNetwork(nn.Module):
     """Residual network that first maps the atoms of either species in projection and then reads the whole particle.
 
     The maps are taught with the maps of the structure, a number for each cell and not only three for an image, and are
-    summed for the head. In a trial of 48 000 images shown, they raised the accuracy of the order from 73 to 78 % and
-    lowered the error of the size from 77 to 60 atoms (docs/decisions/0020-reading-network.md).
+    summed for the head (docs/decisions/0020-reading-network.md).
 
     Args:
         width: Channels of the first level; they double at each of the two halvings of the grid.
