@@ -7,10 +7,10 @@ of one core; scores of the first views of the test particles, averaged over the 
 import argparse
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from alloyscope.learn import model
@@ -81,9 +81,7 @@ def main() -> None:
     maps = {"train": projected_maps(released.rows("train"), particles, SPECIES, field_A, pixels // CELL_PIXELS)}
     table = released.table
     kept = (table["split"] != "test") | (table["view"] < VIEWS)
-    tested = type(released)(
-        table[kept].reset_index(drop=True), released.clean, released.counts, released.pixel_size_A, ""
-    )
+    tested = replace(released, table=table[kept].reset_index(drop=True))
     weight = reading.MAPS_WEIGHT
     for name in arguments.names:
         case = dict(CASES[name])
@@ -98,15 +96,15 @@ def main() -> None:
         rows = tested.rows("test").reset_index(drop=True)
         predictions = rows[["particle", "view", "dose_e_per_A2"]].assign(**task.table(rows, read))
         scores = task.score(predictions, released.rows("train")) | further_scores(predictions)
+        five = scores["views"]["5"]
         weights = sum(math.prod(each.shape) for each in learner.network.parameters())
         print(
             f"{name}: {weights / 1e3:.0f} k weights, {rate:.0f} visits/s; order {100 * scores['balanced_accuracy']:.1f} %, "
             f"bright {100 * scores['bright_accuracy']:.1f} %, size {scores['size_mae_atoms']:.1f} atoms, "
-            f"composition {scores['composition_mae']:.4f}; five views "
-            f"{100 * scores['views']['5']['balanced_accuracy']:.1f} %, {scores['views']['5']['size_mae_atoms']:.1f} atoms",
+            f"composition {scores['composition_mae']:.4f}; five views {100 * five['balanced_accuracy']:.1f} %, "
+            f"{five['size_mae_atoms']:.1f} atoms, {five['composition_mae']:.4f}",
             flush=True,
         )
-        assert np.isfinite(rate)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def weights(table: pd.DataFrame, name: str) -> pd.Series:
     low, high = (table[end].astype(float) for end in ends)
     width = np.log(high / low.clip(lower=LEAST)) if name == "n_atoms" else high - low
     usable = bool((np.isfinite(width) & (width > 0)).all())
-    return width**-2 if usable else pd.Series(1.0, index=table.index)
+    return pd.Series(1 / width**2 if usable else 1.0, index=table.index)
 
 
 def balanced(table: pd.DataFrame) -> Score:
