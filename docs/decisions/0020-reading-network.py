@@ -99,7 +99,8 @@ def main() -> None:
         five = scores["views"]["5"]
         weights = sum(math.prod(each.shape) for each in learner.network.parameters())
         print(
-            f"{name}: {weights / 1e3:.0f} k weights, {rate:.0f} visits/s; order {100 * scores['balanced_accuracy']:.1f} %, "
+            f"{name}: {weights / 1e3:.0f} k weights, {rate:.0f} visits/s; "
+            f"order {100 * scores['balanced_accuracy']:.1f} %, "
             f"bright {100 * scores['bright_accuracy']:.1f} %, size {scores['size_mae_atoms']:.1f} atoms, "
             f"composition {scores['composition_mae']:.4f}; five views {100 * five['balanced_accuracy']:.1f} %, "
             f"{five['size_mae_atoms']:.1f} atoms, {five['composition_mae']:.4f}",
