@@ -68,7 +68,7 @@ def build(folder: Path, n_particles: int = 40, pixels: int = 32) -> Path:
                     "group": particle,
                     "view": view,
                     "dose_e_per_A2": DOSE_e_per_A2,
-                    "defocus_A": rng.uniform(-100, 100),
+                    "defocus_A": 10.0 * (image % 7 - 3),
                     "C12_A": 0.0,
                     "phi12_rad": 0.0,
                     "mtf_c1": 0.0,

@@ -324,13 +324,13 @@ def test_noisy_image_truth_and_map_are_turned_together(released):
 
 
 def test_crops_hold_the_particle_and_maps_are_cropped_alike(released):
-    """A bright pixel marks the particle in images of 64² pixels, in its cell of 4² pixels of the map."""
+    """A bright pixel marks the particle in images of 64² pixels, in its cell of 8² pixels of the map."""
     shift_A = np.array([[-10.0, 4.0], [12.0, 12.0], [0.0, 0.0], [15.5, -15.5]])
     marks = np.floor(32 + shift_A / PIXEL_A).astype(int)
-    counts, maps = np.full((4, 64, 64), 210), np.zeros((4, 1, 16, 16), np.float16)
+    counts, maps = np.full((4, 64, 64), 210), np.zeros((4, 1, 8, 8), np.float16)
     for place, (row, column) in enumerate(marks):
         counts[place, row, column] = 310
-        maps[place, 0, row // 4, column // 4] = 1
+        maps[place, 0, row // 8, column // 8] = 1
     table = released.table.assign(shift_y_A=shift_A[:, 0], shift_x_A=shift_A[:, 1])
     task = TASKS["reading"](images="stored", crop_pixels=32, normalised_by="dose")
     marked = replace(released, table=table, counts=counts, clean=counts)
@@ -338,13 +338,13 @@ def test_crops_hold_the_particle_and_maps_are_cropped_alike(released):
     visit = stored(np.repeat(np.arange(4), 10))._replace(step=3, cropped=True)
     batch = prepared(images[visit], task, DETECTOR)
     assert batch["image"].shape == (40, 1, 32, 32)
-    assert batch["maps"].shape == (40, 1, 8, 8)
+    assert batch["maps"].shape == (40, 1, 4, 4)
     found = (batch["image"] > 1.2).nonzero()
     assert found[:, 0].tolist() == list(range(40))  # one mark in each crop
-    assert torch.equal((batch["maps"] > 0).nonzero()[:, 2:], found[:, 2:] // 4)
+    assert torch.equal((batch["maps"] > 0).nonzero()[:, 2:], found[:, 2:] // 8)
     # at most a cell and its rounding from the middle, for particles away from the borders
     central = found[(batch["row"] == 2)][:, 2:]
-    assert ((central >= 16 - 6) & (central < 16 + 6)).all()
+    assert ((central >= 16 - 12) & (central <= 16 + 12)).all()
     assert len({tuple(place) for place in central.tolist()}) > 3
     whole = prepared(images[visit._replace(cropped=False)], task, DETECTOR)
     assert whole["image"].shape == (40, 1, 64, 64)

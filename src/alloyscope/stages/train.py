@@ -10,7 +10,7 @@ import argparse
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,9 @@ def check_pixels(task: Task, shape: tuple[int, ...]) -> None:
         )
 
 
-def maps_of(released: Released, structures: Path | None, species: tuple[str, ...]) -> dict[Split, NDArray[np.float16]]:
+def maps_of(
+    released: Released, structures: Path | None, species: Sequence[str] | None
+) -> dict[Split, NDArray[np.float16]]:
     """Projected maps of the images of training and validation.
 
     Raises:
@@ -249,9 +251,9 @@ def run(
     detector: DetectorSection,
     loader_workers: int,
     out: Path,
-    checkpoint_steps: int = CHECKPOINT_STEPS,
+    checkpoint_steps: int | None = None,
     structures: Path | None = None,
-    species: tuple[str, ...] = (),
+    species: Sequence[str] | None = None,
     device: Device | None = None,
 ) -> None:
     """Train one network.
@@ -264,7 +266,7 @@ def run(
         detector: Distributions of dose and camera parameters, for fresh noise.
         loader_workers: Number of processes that read images.
         out: Folder of this run.
-        checkpoint_steps: Most steps of an epoch that a kill costs.
+        checkpoint_steps: Most steps of an epoch that a kill costs (default: CHECKPOINT_STEPS).
         structures: Folder of the structures, which a task that reads projected maps needs.
         species: The two species, in order.
         device: Device that trains (default: auto).
@@ -296,7 +298,7 @@ def run(
         data.first_step = checkpoint["global_step"]
     if data.first_step < data.schedule.steps:
         learner, resume = new_learner(card), checkpoint is not None
-        fit(learner, data, out, resume=resume, device=used, checkpoint_steps=checkpoint_steps)
+        fit(learner, data, out, resume=resume, device=used, checkpoint_steps=checkpoint_steps or CHECKPOINT_STEPS)
     finish(out, card, released, watch)
 
 
@@ -357,11 +359,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-steps",
         type=int,
-        default=CHECKPOINT_STEPS,
         metavar="N",
-        help="most steps of an epoch that a kill costs (default: %(default)s)",
+        help=f"most steps of an epoch that a kill costs (default: {CHECKPOINT_STEPS})",
     )
     parser.add_argument("--structures", type=Path, metavar="DIR", help="folder of the structures, for projected maps")
-    parser.add_argument("--species", nargs=2, default=(), metavar="X", help="the two species, for projected maps")
+    parser.add_argument("--species", nargs=2, metavar="X", help="the two species, for projected maps")
     add_device(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this run")
