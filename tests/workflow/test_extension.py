@@ -102,7 +102,10 @@ def test_a_protocol_makes_particles_and_a_preset_fills_the_config(copy: Callable
         ),
         ("training={defocus: {epochs: 2}}", "training.defocus: stands there without effect; name defocus in training"),
         ("particles={protocols: {onion: 1}}", "must be one of droplets, gas_quench, mixed; got 'onion'"),
-        ("training={tasks: [reading, counting]}", "must be one of defocus, denoising, microscope, reading; got 'counting'"),
+        (
+            "training={tasks: [reading, counting]}",
+            "must be one of defocus, denoising, microscope, reading; got 'counting'",
+        ),
     ],
 )
 def test_settings_without_effect_and_unknown_names_are_refused(finished: Workplace, config: str, fault: str) -> None:
