@@ -21,26 +21,26 @@ import pandas as pd
 import torch
 from ase.io import iread
 from harness import Figure
-from torch.utils.data import DataLoader
 
 from alloyscope.campaign.particles import splits_of
 from alloyscope.config.model import SplitsSection
-from alloyscope.contracts import Structure, View
+from alloyscope.contracts import Structure
 from alloyscope.ids import image_id, rng_for
+from alloyscope.imaging.exposure import exposed
 from alloyscope.imaging.hrtem import imager_for
-from alloyscope.learn import data
-from alloyscope.learn.background import background
+from alloyscope.learn import data, preparation
+from alloyscope.learn.background import Backgrounds, background, backgrounds
 from alloyscope.learn.model import Learner, trained_learner
+from alloyscope.learn.predict import Reader
 from alloyscope.learn.tasks import TASKS
-from alloyscope.microscope.detector import expose
 from alloyscope.microscope.settings import DetectorSection, FilmSection, ImagingSection, OpticsSection
 from alloyscope.microscope.views import drawn_view
 from alloyscope.progress import progress
 from alloyscope.stages import train
-from alloyscope.store.atomic import write_json
+from alloyscope.store.atomic import write_json, write_text
 from alloyscope.store.checkpoints import load_checkpoint
 from alloyscope.store.images import CLEAN, COUNTS, ShardShape, shard_name, views_table, write_metadata, write_shard
-from alloyscope.store.structures import read_film
+from alloyscope.store.structures import read_film, to_text
 from alloyscope.structure.order import centre_distance_A
 from alloyscope.structure.settings import LabelsSection
 from alloyscope.structure.shape import Nanoparticle
@@ -53,7 +53,7 @@ IMAGING = ImagingSection(grid=256, n_slices=10)
 ON_FILM = IMAGING.model_copy(update={"film": FilmSection(share=1.0)})
 DETECTOR = DetectorSection()
 EXACT = {"gain_error": 1.0, "offset_error": 0.0}
-Seen = Callable[..., tuple[np.ndarray, float]]
+Seen = Callable[[torch.Tensor], Backgrounds]
 
 
 def particles(path: Path, count: int) -> list[Structure]:
@@ -79,7 +79,7 @@ def labels(structures: Sequence[Structure]) -> pd.DataFrame:
 
 
 def build(folder: Path, structures: Sequence[Structure], film: Path | None) -> Path:
-    """Write the image set into folder, a shard at a time; returns its dataset.json."""
+    """Write the image set into folder, a shard at a time, and the structures beside it; returns its dataset.json."""
     optics = OpticsSection()
     views = [drawn_view(p, v, IMAGING, optics, DETECTOR, SEED) for p in range(len(structures)) for v in range(3)]
     if film:
@@ -93,29 +93,18 @@ def build(folder: Path, structures: Sequence[Structure], film: Path | None) -> P
         arrays = shard.empty()
         images = imager.images([([structures[view.particle]], view) for view in seen])
         for place, (image, view) in enumerate(zip(progress(images, len(seen), f"shard {number}"), seen)):
-            arrays[CLEAN][place], arrays[COUNTS][place] = image, exposed(image, view)
+            arrays[CLEAN][place], arrays[COUNTS][place] = image, exposed(image, view, IMAGING, DETECTOR, SEED)
         write_shard(folder, number, shard, arrays)
     write_metadata(folder, len(shards), shard, {})
     table = views_table(views).assign(image=range(len(views)), valid=True)
     table["image_id"] = [image_id(view.particle, view.view) for view in views]
     table = table.merge(labels(structures), left_on="particle", right_index=True, how="left")
     table.to_parquet(folder / "images.parquet")
+    numbered = [replace(each, info={"particle": number}) for number, each in enumerate(structures)]
+    write_text(folder.parent / "structures" / "chunk-000000.extxyz", to_text(numbered))
     account = folder / "dataset.json"
     write_json(account, {"digest": f"{len(views)} images", "pixel_size_A": IMAGING.pixel_size_A})
     return account
-
-
-def exposed(image: np.ndarray, view: View) -> np.ndarray:
-    return expose(
-        image,
-        dose_e_per_A2=view.dose_e_per_A2,
-        readout_e=view.readout_e,
-        gain_map_rms=view.gain_map_rms,
-        mtf_parameters=(view.mtf_c1, view.mtf_c2, view.mtf_c3),
-        pixel_size_A=IMAGING.pixel_size_A,
-        detector=DETECTOR,
-        rng=rng_for("noise", SEED, view.particle, view.view),
-    )
 
 
 @dataclass(frozen=True)
@@ -127,25 +116,28 @@ class Wrong:
     gain: float
     offset: float
 
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.gain * self.counts[row] + self.offset * self.vacuum[row]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.counts.shape)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        counts = self.gain * self.counts.read(rows) + self.offset * self.vacuum[rows, None, None]
+        return counts.astype(np.float32)
 
 
-def without_electrons(image: np.ndarray, offset: float = 0.0) -> tuple[np.ndarray, float]:
+def without_electrons(images: torch.Tensor) -> Backgrounds:
     """The same number of electrons for every image, so that the network has the image alone."""
-    return own(image, offset)[0], 200.0
-
-
-own = data.in_units_of_background
+    levels = backgrounds(images).levels
+    return Backgrounds(levels, levels / 200**0.5)
 
 
 LEVEL_IMAGES = 200
 DOSES_e_per_A2 = (100, 300, 1000, 3000, 10_000)
 WINDOWS = {"whole": slice(None), "corner": slice(40, None)}  # the particle in the middle; in a corner of 88² pixels
 VARIANTS: dict[str, tuple[dict[str, Any], Seen]] = {  # settings of the task, how an image is divided by its background
-    "dose": ({"normalised_by": "dose", **EXACT}, own),
-    "dose_with_errors": ({"normalised_by": "dose"}, own),
-    "background": ({}, own),
+    "dose": ({"normalised_by": "dose", **EXACT}, backgrounds),
+    "dose_with_errors": ({"normalised_by": "dose"}, backgrounds),
+    "background": ({}, backgrounds),
     "background_without_electrons": ({}, without_electrons),
 }
 CONDITIONS = {  # factor on the gain, or the dose; counts added, as a share of the vacuum's
@@ -160,12 +152,9 @@ CONDITIONS = {  # factor on the gain, or the dose; counts added, as a share of t
 
 def predictions(learner: Learner, released: data.Released) -> pd.DataFrame:
     """The table of test images as the stage `evaluate` writes it."""
-    images = data.Images(released, "test", learner.task, DETECTOR)
+    images = data.ImageData(released, learner.task, DETECTOR, device="cpu")
     tested = released.rows("test").reset_index(drop=True)
-    learner.eval()
-    with torch.inference_mode():
-        read = [learner.predict_step(batch, 0) for batch in DataLoader(images, batch_size=64)]
-    arrays = {name: torch.cat([batch[name] for batch in read]).numpy() for name in read[0]}
+    arrays = Reader(learner.task, learner.network, learner.scale, symmetries=1).read(images.batches("test"), "cpu")
     assert np.array_equal(arrays.pop("row"), tested["image"])
     return tested[["particle", "film_thickness_A"]].assign(**learner.task.table(tested, arrays))
 
@@ -175,7 +164,7 @@ def measured(variant: str, folder: Path, released: data.Released) -> dict[str, F
     learner = trained_learner(load_checkpoint(folder / train.BEST))
     training = released.rows("train")
     vacuum = np.zeros(released.counts.shape[0])
-    vacuum[released.table["image"]] = data.electrons_per_pixel(released.table["dose_e_per_A2"], released.pixel_size_A)
+    vacuum[released.table["image"]] = released.table["dose_e_per_A2"] * released.pixel_size_A**2
     figures = {}
     for condition, (gain, offset) in CONDITIONS.items():
         found = predictions(learner, replace(released, counts=Wrong(released.counts, vacuum, gain, offset)))
@@ -200,7 +189,7 @@ def levels(released: data.Released) -> dict[str, Figure]:
     images = released.clean.read(rows).astype(np.float64)
     figures = {}
     for (window, part), dose in itertools.product(WINDOWS.items(), DOSES_e_per_A2):
-        electrons = data.electrons_per_pixel(dose, released.pixel_size_A)
+        electrons = dose * released.pixel_size_A**2
         found: dict[str, list[float]] = {"background": [], "frame": [], "mean": []}
         for row, image in zip(rows, images):
             counts = rng_for("levels", SEED, dose, int(row)).poisson(electrons * image[part, part])
@@ -236,7 +225,7 @@ def main() -> None:
         changes, seen = VARIANTS[variant]
         settings = TASKS["reading"](epochs=arguments.epochs, batch_size=32, learning_rate=2e-3, width=16, **changes)
         folder = arguments.set / "training" / variant
-        with patch.object(data, "in_units_of_background", seen):
+        with patch.object(preparation, "backgrounds", seen):
             train.run(
                 task="reading",
                 seed=0,
@@ -244,6 +233,8 @@ def main() -> None:
                 settings=settings.model_dump(mode="json"),
                 detector=DETECTOR,
                 loader_workers=0,
+                structures=arguments.set / "structures",
+                species=SPECIES,
                 out=folder,
             )
             figures |= measured(variant, folder, data.read_released(account))

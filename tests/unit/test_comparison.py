@@ -14,7 +14,7 @@ from alloyscope.learn.classical import METHODS, Classical
 from alloyscope.learn.comparison import by_dose, dose_bin, particle_mask, smallest_gain, spread
 from alloyscope.learn.data import read_released
 from alloyscope.learn.descriptors import image_descriptors, silhouette_descriptors
-from alloyscope.learn.talk import TalkNetwork
+from alloyscope.learn.networks import TalkNetwork
 from alloyscope.learn.tasks.denoising import METHODS as NAMES
 from alloyscope.learn.tasks.denoising import PLAIN, SCORES, column
 from alloyscope.microscope.settings import DetectorSection
@@ -150,7 +150,7 @@ def test_descriptors_do_not_change_when_an_image_is_turned():
 
 def test_network_of_the_earlier_code():
     """Weights of 3 × 3 convolutions 1→32→32→32→32, then 8192→1024→768→5, and their biases."""
-    network = TalkNetwork(5)
+    network = TalkNetwork()
     convolutions = 9 * 32 + 3 * 9 * 32 * 32 + 4 * 32
     dense = 8192 * 1024 + 1024 + 1024 * 768 + 768 + 768 * 5 + 5
     assert sum(weight.numel() for weight in network.parameters()) == convolutions + dense

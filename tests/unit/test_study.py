@@ -7,6 +7,7 @@ import pytest
 from alloyscope.errors import ContractError
 from alloyscope.learn import study
 from alloyscope.learn.metrics import Score
+from alloyscope.learn.scores import balanced
 from alloyscope.learn.tasks import TASKS
 
 
@@ -44,23 +45,13 @@ def test_the_main_scores() -> None:
 def test_an_interval_counts_groups_and_not_images() -> None:
     """Of 20 groups half are right: a mean of 20 draws has the standard deviation √(¼/20), however many images each."""
     rows = pd.DataFrame({"group": np.repeat(np.arange(20), 30), "ordering": "janus"})
-    rows["ordering_predicted"] = np.where(rows["group"] % 2, "janus", "core_shell")
-    found = study.balanced(rows)
+    rows["p_core_shell"] = np.where(rows["group"] % 2, 0.1, 0.9)
+    found = balanced(rows)
     assert found.value == 0.5
     assert found.high is not None
     assert found.low is not None
     assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 20), rel=0.2)
-    assert study.balanced(rows.assign(ordering="other")) == Score(None, None, None)
-
-
-def test_views_of_a_particle_together() -> None:
-    together = study.views_together(predictions(), 2)
-    assert together["particle"].tolist() == [0]
-    # odds 9 and 1/4 multiply to 9/4; the geometric mean of 110 and 80
-    assert together["odds"].tolist() == pytest.approx([np.log(9 / 4) / 2])
-    assert together["ordering_predicted"].tolist() == ["core_shell"]
-    assert together["n_atoms_predicted"].tolist() == pytest.approx([np.sqrt(110 * 80)])
-    assert together["fraction_first_predicted"].tolist() == pytest.approx([0.55])
+    assert balanced(rows.assign(ordering="other")) == Score(None, None, None)
 
 
 def test_bins_hold_their_lower_edge_and_the_last_one_both() -> None:

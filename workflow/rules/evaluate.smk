@@ -5,15 +5,9 @@
 # A run that is tested on the images of another campaign (`tested_on`) has a further folder, <run>@<campaign>.
 
 
-def tested_dataset(wildcards):
-    """dataset.json of the campaign whose images are tested."""
-    other = CAMPAIGN.training.tests_of(wildcards.task)[wildcards.run]
-    return rules.dataset.output.dataset if other is None else f"{other}/hrtem/dataset.json"
-
-
 rule evaluate:
     input:
-        dataset=tested_dataset,
+        dataset=lambda wildcards: f"{CAMPAIGN.training.tests_of(wildcards.task)[wildcards.run] or RESULTS}/hrtem/dataset.json",
         run=lambda wildcards: rules.train.output.run.format(task=wildcards.task, run=wildcards.run.partition("@")[0]),
     output:
         metrics=report(
@@ -38,13 +32,14 @@ rule evaluate:
     params:
         **made_from("evaluate"),
         checkpoint=lambda wildcards, input: Path(input.run).with_name("best.ckpt").as_posix(),
+        trained_on=f"{RESULTS}/hrtem/dataset.json",
         folder=f"{RESULTS}/evaluation/{{task}}/{{run}}",
     shell:
         """
         python -m alloyscope evaluate \
             --task {wildcards.task} \
             --dataset {input.dataset:q} \
-            --trained-on {rules.dataset.output.dataset:q} \
+            --trained-on {params.trained_on:q} \
             --checkpoint {params.checkpoint:q} \
             --device {resources.device} \
             --out {params.folder:q} \

@@ -262,24 +262,35 @@ def temperature(p: Floats, truth: Floats) -> float:
     return 2 / (low + high)
 
 
-def reliability(p: Floats, truth: Floats) -> tuple[list[dict[str, float]], float | None]:
+def reliability(
+    p: Floats, truth: Floats, groups: NDArray[Any] | None = None, bins: int = RELIABILITY_BINS
+) -> tuple[list[dict[str, float]], float | None]:
     """Reliability bins of equal width, and the expected calibration error: the mean over images of |share − mean p|.
 
     Args:
         p: Probability of class 1, (n,).
         truth: Class, 0 or 1, (n,).
+        groups: Group of each image, (n,), to count them.
+        bins: Number of bins.
 
     Returns:
-        For each bin that holds images: mean probability, share of class 1, number of images; and the error.
+        For each bin that holds images: mean probability, share of class 1, numbers of images and of groups; and the
+        error.
     """
-    place = np.minimum((p * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
-    bins = [
-        {"p": float(p[inside].mean()), "share": float(truth[inside].mean()), "images": int(inside.sum())}
-        for inside in (place == number for number in range(RELIABILITY_BINS))
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    counted = np.arange(len(p)) if groups is None else groups
+    found = [
+        {
+            "p": float(p[inside].mean()),
+            "share": float(truth[inside].mean()),
+            "images": int(inside.sum()),
+            "groups": len(np.unique(counted[inside])),
+        }
+        for inside in (place == number for number in range(bins))
         if inside.any()
     ]
-    error = sum(found["images"] * abs(found["share"] - found["p"]) for found in bins) / len(p) if len(p) else None
-    return bins, error
+    error = sum(each["images"] * abs(each["share"] - each["p"]) for each in found) / len(p) if len(p) else None
+    return found, error
 
 
 def coverage(readings: Readings, share: float, resplits: int = RESPLITS) -> dict[str, Any]:

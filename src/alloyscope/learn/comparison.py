@@ -19,7 +19,7 @@ from alloyscope.ids import rng_for
 from alloyscope.learn.background import background
 from alloyscope.learn.classical import METHODS, Classical, denoised
 from alloyscope.learn.data import Released, in_units_of_background
-from alloyscope.learn.metrics import DATA_RANGE, Score, mean_score
+from alloyscope.learn.metrics import DATA_RANGE, Score, mean_score, samples
 from alloyscope.learn.tasks.denoising import PLAIN, SCORES, column
 from alloyscope.learn.thinning import estimate
 from alloyscope.microscope.settings import DetectorSection
@@ -165,7 +165,7 @@ def by_dose(predictions: pd.DataFrame, methods: Sequence[str] = tuple(METHODS)) 
             row[score] = {of or "network": float(mine[column(score, of)].mean()) for of in (*PLAIN, *methods)}
         for score, suffix in (("psnr", ""), ("psnr_inside", "_inside")):
             best = max(methods, key=row[score].__getitem__)
-            gain = mean_score(mine[column(score)] - mine[column(score, best)], mine["particle"])
+            gain = mean_score(mine[column(score)] - mine[column(score, best)], samples(mine))
             row |= {f"best{suffix}": best} | gain.entries(f"gain{suffix}_dB")
         rows.append(row)
     return rows

@@ -92,19 +92,6 @@ def read_released(account: Path) -> Released:
     return Released(valid, clean, counts, float(content["pixel_size_A"]), str(content["digest"]))
 
 
-def electrons_per_pixel(dose_e_per_A2: float, pixel_size_A: float) -> float:
-    """Electrons per pixel in vacuum."""
-    return dose_e_per_A2 * pixel_size_A**2
-
-
-def normalise(
-    counts: NDArray[Any], dose_e_per_A2: float, pixel_size_A: float, detector: DetectorSection
-) -> NDArray[np.float32]:
-    """Convert stored counts, of any shape, to fractions of the incident beam: vacuum is 1 at every dose."""
-    scale = detector.gain * electrons_per_pixel(dose_e_per_A2, pixel_size_A)
-    return (counts.astype(np.float32) - np.float32(detector.offset)) / np.float32(scale)
-
-
 def in_units_of_background(image: NDArray[Any], offset: float = 0.0) -> tuple[NDArray[np.float32], float]:
     """Divide an image by its own background, of which neither dose nor gain need to be known.
 
@@ -325,6 +312,3 @@ class ImageData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Raw]:
         return self.loader("validation")
-
-    def predict_dataloader(self) -> DataLoader[Raw]:
-        return self.loader("test")

@@ -1,4 +1,4 @@
-"""Scores with intervals. Images of one particle are not independent, so intervals treat particles as the samples."""
+"""Scores with intervals. Images of relatives are not independent, so intervals treat groups as the samples."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -27,6 +27,11 @@ class Score:
 
     def entries(self, name: str) -> dict[str, float | None]:
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def samples(table: pd.DataFrame) -> "pd.Series[int]":
+    """What an interval counts: the groups of related particles, or particles where a table does not know groups."""
+    return table["group" if "group" in table else "particle"]
 
 
 def psnr_dB(image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

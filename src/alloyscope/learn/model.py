@@ -93,11 +93,6 @@ class Learner(LightningModule):
             if len(counted):  # the mean over an epoch is one over the images that count
                 self.log(f"validation_{name}", counted.mean(), batch_size=len(counted))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """The task's predictions and the images' rows as `row`, shape (n,) each, in float64, so that rows are exact."""
-        read = self.task.read(self(batch["image"], batch["electrons"]), batch, self.scale)
-        return {"row": batch["row"].double(), **{name: value.double() for name, value in read.items()}}
-
     def configure_optimizers(self) -> Any:
         stepping = optimiser(self.parameters(), self.card.settings["learning_rate"])
         total = int(self.trainer.estimated_stepping_batches)

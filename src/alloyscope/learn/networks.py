@@ -1,10 +1,11 @@
-"""Two compact convolutional networks.
+"""Compact convolutional networks.
 
-Both first fold blocks of pixels into channels (as FFDNet, Zhang et al. 2018), because a coarse grid is cheap and no
-fringe is lost. Neither normalises its features, because the absolute contrast and its ratio to the noise are the
+Ours first fold blocks of pixels into channels (as FFDNet, Zhang et al. 2018), because a coarse grid is cheap and no
+fringe is lost. None normalises its features, because the absolute contrast and its ratio to the noise are the
 signal; in a trial, a network with batch normalisation learnt nothing at doses below 1e3 e/Å².
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ PIXEL_MULTIPLE = 16  # the coarsest grid has a point per so many pixels along an
 CONTRAST_SCALE = 10.0  # turns a particle's contrast, about 3 % of the beam, into an input of order 1
 FIELD_PIXELS = 128  # edge of the field over which pooled features are means
 MAP_ATOMS = 10.0  # unit of the maps of atoms
+TALK_PIXELS = 64  # edge of the images of the earlier code
 SUMMED = 6  # numbers beside the pooled features that the head gets
 
 
@@ -60,11 +62,12 @@ class Taught(NamedTuple):
     Attributes:
         numbers: The logit of Janus, scaled ln n_atoms and fraction of the first species, and the natural logarithms of
             the scales of the latter two's errors, (n, 5).
-        maps: Projected atoms of either species in each cell, in units of MAP_ATOMS, (n, 2, y/8, x/8).
+        maps: Projected atoms of either species in each cell, in units of MAP_ATOMS, (n, 2, y/8, x/8); None from a
+            network that makes no maps.
     """
 
     numbers: torch.Tensor
-    maps: torch.Tensor
+    maps: torch.Tensor | None
 
 
 class ReadingNetwork(nn.Module):
@@ -117,6 +120,45 @@ class ReadingNetwork(nn.Module):
         pooled = [coarse.mean(dim=(2, 3)) * field, coarse.amax(dim=(2, 3))]
         seen: torch.Tensor = self.hidden(torch.cat([*pooled, torch.stack(summed, dim=1)], dim=1))
         return seen, maps
+
+
+class TalkNetwork(nn.Module):
+    """The network of the closest earlier code, as a baseline for reading.
+
+    Image of 64 × 64 → two double convolutions of 32 channels → dense layers of 1024 and 768 → outputs. Larger images
+    are averaged to 64 × 64 pixels, as there. The network does not see the number of electrons.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels, dense = 32, (1024, 768)
+        widths = (channels * (TALK_PIXELS // 4) ** 2, *dense)
+        layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+        self.body = nn.Sequential(_double(1, channels), _double(channels, channels), nn.Flatten(), *layers)
+        self.head = nn.Linear(dense[-1], 5)
+
+    def forward(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
+        """(n, 1, y, x) and (n,) → numbers, (n, 5)."""
+        out: torch.Tensor = self.head(self.features(image, electrons))
+        return out
+
+    def features(self, image: torch.Tensor, electrons: torch.Tensor) -> torch.Tensor:
+        """What the head reads from, (n, 768)."""
+        seen: torch.Tensor = self.body(F.adaptive_avg_pool2d(CONTRAST_SCALE * (image - 1), TALK_PIXELS))
+        return seen
+
+    def with_maps(self, image: torch.Tensor, electrons: torch.Tensor) -> Taught:
+        """(n, 1, y, x) and (n,) → numbers, without maps."""
+        return Taught(self(image, electrons), None)
+
+
+def _double(channels_in: int, channels: int) -> nn.Sequential:
+    """Two 3 × 3 convolutions, and the halving of the grid by maxima."""
+    return nn.Sequential(
+        *(nn.Conv2d(channels_in, channels, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()),
+        nn.MaxPool2d(2),
+    )
 
 
 class NumbersNetwork(nn.Module):

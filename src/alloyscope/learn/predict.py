@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from alloyscope.learn.data import electrons_per_pixel, in_units_of_background, normalise
-from alloyscope.learn.preparation import turned
+from alloyscope.learn.preparation import prepared, turned
 from alloyscope.learn.task import Batch, Scale, Task
 from alloyscope.microscope import gpu
 from alloyscope.microscope.settings import DetectorSection, Device
@@ -73,27 +73,17 @@ def batches_of(
     Raises:
         ContractError: an image has no background above the camera's offset.
     """
-    shown: list[tuple[NDArray[np.float32], float]] = []
+    waiting = zip(counts, doses_e_per_A2)
     done = 0
-    for image, dose in zip(counts, doses_e_per_A2):
-        if task.normalised_by == "background":
-            shown.append(in_units_of_background(image, detector.offset))
-        else:
-            electrons = electrons_per_pixel(dose, pixel_size_A)
-            shown.append((normalise(image, dose, pixel_size_A, detector), electrons))
-        if len(shown) == task.batch_size:
-            yield _batch(shown, done)
-            done, shown = done + len(shown), []
-    if shown:
-        yield _batch(shown, done)
-
-
-def _batch(shown: list[tuple[NDArray[np.float32], float]], first: int) -> Batch:
-    return {
-        "image": torch.from_numpy(np.stack([image for image, _ in shown]))[:, None],
-        "electrons": torch.tensor([electrons for _, electrons in shown], dtype=torch.float32),
-        "row": torch.arange(first, first + len(shown)),
-    }
+    while part := list(islice(waiting, task.batch_size)):
+        images, doses = zip(*part)
+        raw = {
+            "row": torch.arange(done, done + len(part)),
+            "vacuum_e": torch.tensor(doses, dtype=torch.float32) * pixel_size_A**2,
+            "counts": torch.from_numpy(np.stack(images)),
+        }
+        yield prepared(raw, task, detector)
+        done += len(part)
 
 
 def torch_device(device: Device) -> torch.device:

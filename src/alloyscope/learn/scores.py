@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from alloyscope.ids import rng_for
-from alloyscope.learn.metrics import RESAMPLES, Score, mean_score
+from alloyscope.learn.metrics import RESAMPLES, Score, mean_score, samples
 
 BRIGHT_e_per_A2 = 1000.0
 TOGETHER = (5, 10, 20)  # numbers of views that are read together
@@ -31,7 +31,7 @@ def further_scores(table: pd.DataFrame) -> dict[str, Any]:
     return {
         **balanced(table).entries("balanced_accuracy"),
         **balanced(bright).entries("bright_accuracy"),
-        **mean_score(error.abs() / table["n_atoms"], table["particle"]).entries("size_relative_error"),
+        **mean_score(error.abs() / table["n_atoms"], samples(table)).entries("size_relative_error"),
         "size_rms_atoms": float(np.sqrt((error**2).mean())),
         "views": {str(number): view_scores(table, number) for number in TOGETHER if number <= most},
     }
@@ -42,10 +42,8 @@ def view_scores(table: pd.DataFrame, number: int) -> dict[str, Any]:
     means = together(table, number)
     return {
         **balanced(means).entries("balanced_accuracy"),
-        **mean_score((means["n_atoms_predicted"] - means["n_atoms"]).abs(), means["particle"]).entries(
-            "size_mae_atoms"
-        ),
-        **mean_score((means["fraction_first_predicted"] - means["fraction_first"]).abs(), means["particle"]).entries(
+        **mean_score((means["n_atoms_predicted"] - means["n_atoms"]).abs(), samples(means)).entries("size_mae_atoms"),
+        **mean_score((means["fraction_first_predicted"] - means["fraction_first"]).abs(), samples(means)).entries(
             "composition_mae"
         ),
     }
@@ -61,15 +59,14 @@ def together(table: pd.DataFrame, number: int) -> pd.DataFrame:
     p = table["p_core_shell"].to_numpy(dtype=np.float64).clip(LEAST, 1 - LEAST)
     size, fraction = np.log(table["n_atoms_predicted"]), table["fraction_first_predicted"]
     size_weight, fraction_weight = (weights(table, name) for name in ("n_atoms", "fraction_first"))
-    frame = table[["particle", "ordering", "n_atoms", "fraction_first"]].assign(
+    kept = ["particle", "ordering", "n_atoms", "fraction_first", *(["group"] if "group" in table else [])]
+    frame = table[kept].assign(
         turn=turn, log_odds=np.log(p / (1 - p)), views=1, size_weight=size_weight, fraction_weight=fraction_weight
     )
     frame = frame.assign(size=size * size_weight, fraction=fraction * fraction_weight)
     sums = ["views", "size_weight", "fraction_weight", "size", "fraction"]
-    grouped = frame.groupby(["particle", "turn"]).agg(
-        {"ordering": "first", "n_atoms": "first", "fraction_first": "first", "log_odds": "mean"}
-        | dict.fromkeys(sums, "sum")
-    )
+    how = dict.fromkeys(kept[1:], "first") | {"log_odds": "mean"} | dict.fromkeys(sums, "sum")
+    grouped = frame.groupby(["particle", "turn"]).agg(how)
     found = grouped.reset_index().assign(
         p_core_shell=lambda each: 1 / (1 + np.exp(-each["log_odds"])),
         n_atoms_predicted=lambda each: np.exp(each["size"] / each["size_weight"]),
@@ -90,10 +87,10 @@ def weights(table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def balanced(table: pd.DataFrame) -> Score:
-    """Mean share of right orders over the classes that occur, with a 95 % bootstrap interval over particles.
+    """Mean share of right orders over the classes that occur, with a 95 % bootstrap interval over groups.
 
     Args:
-        table: Columns `particle`, `ordering`, `p_core_shell`; rows with neither order do not count.
+        table: Columns `group` or `particle`, `ordering`, `p_core_shell`; rows with neither order do not count.
     """
     known = table[table["ordering"].isin(ORDERS)]
     if known.empty:
@@ -102,12 +99,12 @@ def balanced(table: pd.DataFrame) -> Score:
     right = (known["p_core_shell"] > 0.5).to_numpy(dtype=bool) == core_shell
     frame = pd.DataFrame(
         {
-            "particle": known["particle"].to_numpy(),
+            "group": samples(known).to_numpy(),
             **{f"right_{name}": right & of for name, of in ((0, core_shell), (1, ~core_shell))},
             **{f"images_{name}": of for name, of in ((0, core_shell), (1, ~core_shell))},
         }
     )
-    sums = frame.groupby("particle").sum().to_numpy(dtype=np.float64)  # right, right, images, images
+    sums = frame.groupby("group").sum().to_numpy(dtype=np.float64)  # right, right, images, images
 
     def mean_recall(total: np.ndarray) -> float:
         counted = total[2:] > 0

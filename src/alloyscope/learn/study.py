@@ -13,13 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from alloyscope.contracts import require
-from alloyscope.ids import rng_for
 from alloyscope.intervals import wilson_interval
-from alloyscope.learn.metrics import RESAMPLES, Score, mean_score
+from alloyscope.learn import calibration
+from alloyscope.learn.metrics import Score, mean_score
+from alloyscope.learn.scores import BRIGHT_e_per_A2, balanced, together
 from alloyscope.learn.task import Task
-from alloyscope.learn.tasks.reading import ORDERINGS, ordered
 
-BRIGHT_e_per_A2 = 1000.0
 SMALL = 600  # atoms; sizes up to here are scored beside all sizes
 Scored = Callable[[pd.DataFrame], Score]
 
@@ -33,58 +32,9 @@ def joined(predictions: pd.DataFrame, images: pd.DataFrame, structures: pd.DataF
     return table if "group" in table else table.assign(group=table["particle"])
 
 
-def balanced(table: pd.DataFrame) -> Score:
-    """Mean over core-shell and Janus of the share of images read right, with a 95 % bootstrap interval over groups.
-
-    Images of particles that are neither do not count. A class without an image is left out of the mean.
-    """
-    known = table[ordered(table)]
-    if known.empty:
-        return Score(None, None, None)
-    hits = known["ordering"].eq(known["ordering_predicted"]).astype(float)
-    sums, counts = (
-        values.groupby([known["group"], known["ordering"]]).sum().unstack(fill_value=0).to_numpy(dtype=float)
-        for values in (hits, hits * 0 + 1)
-    )
-    value = float((sums.sum(axis=0) / counts.sum(axis=0)).mean())
-    if len(sums) < 2:
-        return Score(value, None, None)
-    rng = rng_for("bootstrap-balanced", len(sums))
-    means = []
-    for _ in range(RESAMPLES):
-        picked = rng.integers(len(sums), size=len(sums))
-        hit, count = sums[picked].sum(axis=0), counts[picked].sum(axis=0)
-        means.append(float((hit[count > 0] / count[count > 0]).mean()) if count.any() else value)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Score(value, float(low), float(high))
-
-
 def error_of(column: str) -> Scored:
     """The mean absolute error of a predicted column, as a function of the table."""
     return lambda table: mean_score((table[f"{column}_predicted"] - table[column]).abs(), table["group"])
-
-
-def views_together(table: pd.DataFrame, count: int) -> pd.DataFrame:
-    """One row per particle: log-odds of the order, ln of the size and composition averaged over its first views.
-
-    Particles with fewer views are left out.
-    """
-    first = table.sort_values("view").groupby("particle").head(count)
-    p = first["p_core_shell"].clip(1e-6, 1 - 1e-6)
-    values = first.assign(odds=np.log(p / (1 - p)), ln_size=np.log(first["n_atoms_predicted"]))
-    truths = ("group", "ordering", "n_atoms", "fraction_first")
-    together = values.groupby("particle").agg(
-        views=("view", "size"),
-        odds=("odds", "mean"),
-        ln_size=("ln_size", "mean"),
-        fraction_first_predicted=("fraction_first_predicted", "mean"),
-        **{name: (name, "first") for name in truths},
-    )
-    together = together[together["views"] == count].reset_index()
-    return together.assign(
-        n_atoms_predicted=np.exp(together["ln_size"]),
-        ordering_predicted=np.where(together["odds"] > 0, *ORDERINGS),
-    )
 
 
 def headline(table: pd.DataFrame) -> dict[str, Score]:
@@ -106,12 +56,12 @@ def headline(table: pd.DataFrame) -> dict[str, Score]:
         "composition_mae": composition(table),
     }
     for count in (5, 10):
-        together = views_together(table, count)
-        if len(together):
+        joint = together(table, count)
+        if len(joint):
             found |= {
-                f"views{count}_ordering_accuracy": balanced(together),
-                f"views{count}_size_mae_atoms": size(together),
-                f"views{count}_composition_mae": composition(together),
+                f"views{count}_ordering_accuracy": balanced(joint),
+                f"views{count}_size_mae_atoms": size(joint),
+                f"views{count}_composition_mae": composition(joint),
             }
     return found
 
@@ -180,7 +130,7 @@ def risk_coverage(p: ArrayLike, correct: ArrayLike) -> pd.DataFrame:
     return pd.DataFrame({"coverage": number / len(order), "risk": wrong / number, "sure": sure[order]})
 
 
-def reliability(p: ArrayLike, truth: ArrayLike, groups: ArrayLike, bins: int = 10) -> tuple[pd.DataFrame, float]:
+def reliability(p: ArrayLike, truth: ArrayLike, groups: ArrayLike, bins: int = 10) -> tuple[pd.DataFrame, float | None]:
     """Stated probabilities against what came true.
 
     Args:
@@ -193,14 +143,13 @@ def reliability(p: ArrayLike, truth: ArrayLike, groups: ArrayLike, bins: int = 1
         One row per bin with an image: x (mean p), value (share), low, high, images; and the expected calibration error,
         the mean of |value − x| over images.
     """
-    frame = pd.DataFrame({"p": np.asarray(p, float), "truth": np.asarray(truth, float), "group": np.asarray(groups)})
-    frame["bin"] = np.minimum((frame["p"] * bins).astype(int), bins - 1)
-    rows = []
-    for _, found in frame.groupby("bin"):
-        n, share = found["group"].nunique(), float(found["truth"].mean())
-        rows.append((float(found["p"].mean()), share, *wilson_interval(share * n, n), len(found)))
-    table = pd.DataFrame(rows, columns=["x", "value", "low", "high", "images"])
-    return table, float((abs(table["value"] - table["x"]) * table["images"]).sum() / table["images"].sum())
+    found, error = calibration.reliability(
+        np.asarray(p, float), np.asarray(truth, float), groups=np.asarray(groups), bins=bins
+    )
+    rows = [
+        (b["p"], b["share"], *wilson_interval(b["share"] * b["groups"], int(b["groups"])), b["images"]) for b in found
+    ]
+    return pd.DataFrame(rows, columns=["x", "value", "low", "high", "images"]), error
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from alloyscope.figures.study import Bins, abstention, against, growth, reliabil
 from alloyscope.ids import chunk_name
 from alloyscope.learn import study
 from alloyscope.learn.metrics import Score, mean_score
+from alloyscope.learn.scores import balanced
 from alloyscope.learn.task import Task
 from alloyscope.learn.tasks.reading import ORDERINGS, ordered
 from alloyscope.pages.page import embed, render, thousands
@@ -131,7 +132,7 @@ def dependences(table: pd.DataFrame, species: str) -> Iterator[Shown]:
         janus = table[(table["ordering"] == "janus") & table[column].notna()]
         of = janus if column == "axis_cosine" and len(janus) else table
         scored = {
-            "Order, balanced": (study.binned(of, column, limits, study.balanced), True),
+            "Order, balanced": (study.binned(of, column, limits, balanced), True),
             "Size error (atoms)": (study.binned(of, column, limits, study.error_of("n_atoms")), False),
             "Composition error": (study.binned(of, column, limits, study.error_of("fraction_first")), False),
         }

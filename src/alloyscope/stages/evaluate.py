@@ -44,6 +44,7 @@ IMAGE: Columns = {
     "image": "int64",
     "image_id": "string",
     "particle": "int64",
+    "group": "int64",
     "view": "int64",
     "dose_e_per_A2": "float64",
 }
@@ -174,7 +175,7 @@ def calibrated(
     first, second = Readings.of(held_out, own), Readings.of(read, tested)
     calibration = Calibration.of(first)
     known = second.only(~np.isnan(second.janus))
-    bins, error = reliability(tempered(known.p_janus, calibration.temperature), known.janus)
+    bins, error = reliability(tempered(known.p_janus, calibration.temperature), known.janus, known.group)
     both = Readings.of({name: np.concatenate([held_out[name], read[name]]) for name in read}, pd.concat([own, tested]))
     further = {
         "intervals": coverage(both, len(np.unique(first.group)) / len(np.unique(both.group))),

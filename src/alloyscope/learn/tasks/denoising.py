@@ -99,11 +99,11 @@ class Denoising(Task):
     def score(self, predictions: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
         """Scores over all images; `doses`, those of the compared images of each dose bin; and the smallest gain."""
         from alloyscope.learn.comparison import by_dose, smallest_gain, without_truth
-        from alloyscope.learn.metrics import DATA_RANGE, mean_score
+        from alloyscope.learn.metrics import DATA_RANGE, mean_score, samples
 
         found: dict[str, Any] = {"data_range": DATA_RANGE}
         for name in (column(*which) for which in product(SCORES, PLAIN)):
-            found |= mean_score(predictions[name], predictions["particle"]).entries(name)
+            found |= mean_score(predictions[name], samples(predictions)).entries(name)
         doses = by_dose(predictions)
         found |= smallest_gain(doses).entries("gain_over_classical_dB")
         found |= smallest_gain(doses, "gain_inside_dB").entries("gain_over_classical_inside_dB")

@@ -99,7 +99,7 @@ class Microscope(Task):
 
     def score(self, predictions: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
         """Mean absolute errors; that of C12 is the length of the error of its two components."""
-        from alloyscope.learn.metrics import mean_score
+        from alloyscope.learn.metrics import mean_score, samples
 
         constant = {name: float(np.mean(values)) for name, values in truths(training).items()}
         constant |= {"C12_cos_A": 0.0, "C12_sin_A": 0.0}  # all directions are alike
@@ -111,7 +111,7 @@ class Microscope(Task):
                 np.sqrt(sum((each[part].astype(float) ** 2 for part in parts), np.zeros(len(predictions))))
                 for each in (error, guess)
             )
-            found |= mean_score(length, predictions["particle"]).entries(f"{name}_mae")
+            found |= mean_score(length, samples(predictions)).entries(f"{name}_mae")
             found[f"{name}_mae_baseline"] = float(np.mean(blind))
         held = {name: (error[name].abs() <= np.log(10) * predictions[f"{name}_scale"]).mean() for name in READ}
         return found | {"within_90": {name: float(share) for name, share in held.items()}}

@@ -5,7 +5,7 @@ composition only.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,8 @@ class Reading(Task):
     """The network's outputs are numbers of the particle and, to teach it, maps of its atoms (networks.Taught).
 
     Attributes:
-        blocks: Residual blocks of the network's three levels.
+        architecture: `residual`, or `talk`: the network of the closest earlier code, a baseline without maps.
+        blocks: Residual blocks of the residual network's three levels.
     """
 
     reads = ("maps",)
@@ -77,12 +78,13 @@ class Reading(Task):
     does = "reads ordering, size and composition from a single noisy image"
     spelled = True
 
+    architecture: Annotated[Literal["residual", "talk"], LATER] = "residual"
     blocks: Annotated[tuple[Depth, Depth, Depth], LATER] = (1, 1, 1)
 
     def network(self) -> "nn.Module":
-        from alloyscope.learn.networks import ReadingNetwork
+        from alloyscope.learn.networks import ReadingNetwork, TalkNetwork
 
-        return ReadingNetwork(self.width, self.blocks)
+        return TalkNetwork() if self.architecture == "talk" else ReadingNetwork(self.width, self.blocks)
 
     def labels(self, table: "pd.DataFrame") -> dict[str, NDArray[np.float32]]:
         """`janus` (1, 0, or NaN without either order), `ln_n_atoms`, `fraction_first`."""
@@ -137,7 +139,8 @@ class Reading(Task):
         ln_scale = numbers[:, 3:].clamp(*LN_SCALES)
         found = (numbers[:, 1:3] - scaled).detach().abs()
         likelihood = (found * (-ln_scale).exp() + ln_scale).mean(dim=0).sum()
-        return ordering + errors + LIKELIHOOD_WEIGHT * likelihood + self._maps_loss(output.maps, batch)
+        maps = 0.0 if output.maps is None else self._maps_loss(output.maps, batch)
+        return ordering + errors + LIKELIHOOD_WEIGHT * likelihood + maps
 
     def _maps_loss(self, maps: "Tensor", batch: Batch) -> "Tensor":
         """Sum over the cells of the squared error of √(atoms), whose noise is alike in thick and thin cells."""
@@ -181,7 +184,8 @@ class Reading(Task):
 
     def score(self, predictions: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
         """Scores per image and, as `per_particle`, scores of the predictions averaged over the views."""
-        particles = predictions.groupby("particle", as_index=False).agg(PER_PARTICLE)
+        combined = PER_PARTICLE | ({"group": "first"} if "group" in predictions else {})
+        particles = predictions.groupby("particle", as_index=False).agg(combined)
         core_shell = particles["p_core_shell"] > 0.5
         particles["ordering_predicted"] = np.where(core_shell, ORDERINGS[0], ORDERINGS[1])
         return scores(predictions, training) | {"per_particle": scores(particles, training)}
@@ -219,7 +223,7 @@ def ordered(table: "pd.DataFrame") -> NDArray[np.bool_]:
 
 def ordering_scores(table: "pd.DataFrame") -> dict[str, Any]:
     """Scores of the predicted order; None where no row has an order."""
-    from alloyscope.learn.metrics import Score, balanced_accuracy, confusion, proportion
+    from alloyscope.learn.metrics import Score, balanced_accuracy, confusion, proportion, samples
 
     known = table[ordered(table)]
     truth, predicted = (
@@ -228,7 +232,7 @@ def ordering_scores(table: "pd.DataFrame") -> dict[str, Any]:
     )
     matrix = confusion(truth, predicted, len(ORDERINGS))
     any_known = len(known) > 0
-    accuracy = proportion(truth == predicted, known["particle"]) if any_known else Score(None, None, None)
+    accuracy = proportion(truth == predicted, samples(known)) if any_known else Score(None, None, None)
     # The better of the two constant answers: the majority of the training split may be the minority here.
     baseline = float(known["ordering"].value_counts(normalize=True).max()) if any_known else None
     return {
@@ -242,9 +246,9 @@ def ordering_scores(table: "pd.DataFrame") -> dict[str, Any]:
 
 def scores(table: "pd.DataFrame", training: "pd.DataFrame") -> dict[str, Any]:
     """Scores of predictions as `name`, `name_low`, `name_high`, and their baselines."""
-    from alloyscope.learn.metrics import mean_score
+    from alloyscope.learn.metrics import mean_score, samples
 
-    groups = table["particle"]
+    groups = samples(table)
     size_error = (table["n_atoms_predicted"] - table["n_atoms"]).abs()
     composition_error = (table["fraction_first_predicted"] - table["fraction_first"]).abs()
     return {
