@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from alloyscope.contracts import require
@@ -43,8 +43,10 @@ def against(panels: Sequence[Bins]) -> Figure:
         need(bins.table, "x", "value", "low", "high")
         points(axes, bins.table, BLUE)
         axes.set(xlabel=bins.x, ylabel=bins.y, xscale="log" if bins.log else "linear")
+        if bins.log:
+            axes.xaxis.set_minor_formatter(NullFormatter())  # labels between the powers of ten would overlap
         if bins.share:
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
         else:
             axes.set_ylim(bottom=0)
     return figure

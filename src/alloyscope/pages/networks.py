@@ -142,11 +142,15 @@ def dependences(table: pd.DataFrame, species: str) -> Iterator[Shown]:
         yield Shown(f"Against {words}", told, against(panels))
 
 
+def _rounded(value: float) -> str:
+    return minus(f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}")
+
+
 def _told(bins: pd.DataFrame, axis: str) -> str:
     least, most = (bins.iloc[place(bins["value"].to_numpy())] for place in (np.argmin, np.argmax))
     return (
-        f"The order is read right in {number(least['value'], '%')} near {axis} = {least['x']:.3g} and in "
-        f"{number(most['value'], '%')} near {most['x']:.3g}; points stand at the mean of their bin, with 95 % "
+        f"The order is read right in {number(least['value'], '%')} near {axis} = {_rounded(least['x'])} and in "
+        f"{number(most['value'], '%')} near {_rounded(most['x'])}; points stand at the mean of their bin, with 95 % "
         f"intervals over groups of related particles, {int(bins['particles'].min())} particles or more in each."
     )
 
