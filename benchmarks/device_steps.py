@@ -46,15 +46,16 @@ def network(plan: Plan) -> Figures:
     """Training steps of both networks on images that lie on the device: the ceiling of every training."""
     import torch
 
-    from alloyscope.learn.networks import DenoisingNetwork, ReadingNetwork
+    from alloyscope.learn.model import optimiser
+    from alloyscope.learn.tasks import TASKS
 
     figures, batch = {}, 64 if plan.device == "cuda" else 2
     images = torch.rand(batch, 1, 128, 128, device=plan.device)
     electrons = torch.full((batch,), 100.0, device=plan.device)
-    for name, kind in (("reading", ReadingNetwork), ("denoising", DenoisingNetwork)):
+    for name in ("reading", "denoising"):
         for precision, kept in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-            net = kind(32).to(plan.device)
-            optimizer = torch.optim.AdamW(net.parameters())
+            net = TASKS[name](width=32).network().to(plan.device)
+            optimizer = optimiser(net.parameters(), 1e-3)
 
             def step(net: Any = net, optimizer: Any = optimizer, kept: Any = kept) -> None:
                 optimizer.zero_grad(set_to_none=True)
@@ -182,6 +183,7 @@ def training(plan: Plan) -> Figures:
 
     from alloyscope.learn.data import ImageData, read_released
     from alloyscope.learn.model import Card, make_trainer, new_learner, quiet_lightning
+    from alloyscope.learn.task import CELL_PIXELS
     from alloyscope.learn.tasks import TASKS
     from alloyscope.microscope.settings import DetectorSection
 
@@ -203,9 +205,10 @@ def training(plan: Plan) -> Figures:
     figures, detector = {}, DetectorSection()
     with tempfile.TemporaryDirectory() as folder:
         released = read_released(released_set(Path(folder), plan.images))
+        maps = np.ones((len(released.rows("train")), 2, 128 // CELL_PIXELS, 128 // CELL_PIXELS), np.float16)
         for task in ("reading", "denoising"):
             settings = TASKS[task](epochs=1, batch_size=64 if plan.device == "cuda" else 8)
-            data = ImageData(released, settings, detector, loader_workers=0)
+            data = ImageData(released, settings, detector, maps={"train": maps} if "maps" in settings.reads else None)
             made = Card(task, 0, settings.model_dump(), detector.model_dump(), (5.0, 0.5), (1.0, 0.3), (), "device")
             clock = Clock()
             trainer = make_trainer(max_epochs=1, callbacks=[clock], enable_checkpointing=False, limit_val_batches=0)
